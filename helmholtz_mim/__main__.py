@@ -1,0 +1,3 @@
+from helmholtz_mim.cli import main
+
+main()

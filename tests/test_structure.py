@@ -1,0 +1,206 @@
+"""What must hold of the notebooks and of the package as texts."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "helmholtz_mim"
+NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+CHAPTERS = [p for p in NOTEBOOKS if re.match(r"\d\d_", p.name)]
+MODULES = sorted(p for p in PACKAGE.glob("*.py") if p.name != "_modidx.py")
+APPENDIX = {"figures", "widgets"}
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+
+
+def cells(path, kind):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    return [c | {"source": "".join(c["source"])} for c in notebook["cells"] if kind in ("any", c["cell_type"])]
+
+
+def prose(path):
+    """The Markdown of a notebook without its fenced code."""
+    text = "\n\n".join(c["source"] for c in cells(path, "markdown"))
+    return re.sub(r"^```(?!\{).*?^```\s*$", "", text, flags=re.M | re.S)
+
+
+def dotted(node):
+    """`torch.random.seed` for the syntax tree of that expression; '' where the chain starts otherwise."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        base = dotted(node.value)
+        return f"{base}.{node.attr}" if base else ""
+    return ""
+
+
+def imported(tree):
+    """Every module a syntax tree imports, as a dotted name; relative imports count as ours."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, ["helmholtz_mim" if node.level else "", node.module]))
+            yield from (f"{base}.{alias.name}" for alias in node.names) if base == "helmholtz_mim" else [base]
+
+
+def exported_modules():
+    """Modules in the order of the notebooks that export them."""
+    sources = ((p, c["source"]) for p in NOTEBOOKS for c in cells(p, "code"))
+    return [m[1] for _, s in sources if (m := re.search(r"^#\s*\|\s*default_exp\s+(\w+)", s, re.M))]
+
+
+# The notebooks
+
+
+def test_toc_lists_every_notebook_in_order():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    listed = [toc["root"]] + [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    assert listed[0] == "nbs/index"
+    assert listed[1:] == [f"nbs/{p.stem}" for p in NOTEBOOKS if p.stem != "index"]
+
+
+@each_notebook
+def test_notebook_is_small(path):
+    assert path.stat().st_size <= 500_000
+
+
+@each_notebook
+def test_notebook_has_one_title(path):
+    assert cells(path, "any")[0]["source"].startswith("# ")
+    assert len(re.findall(r"^# ", prose(path), re.M)) == 1
+
+
+@each_notebook
+def test_notebook_ends_in_words(path):
+    assert cells(path, "any")[-1]["cell_type"] == "markdown"
+
+
+@each_chapter
+def test_chapter_closes_with_takeaway_and_exercises(path):
+    assert re.search(r"^:class:.*\btakeaway\b", prose(path), re.M)
+    assert re.search(r"^##+ Exercises?\b", prose(path), re.M)
+
+
+def shows_something(source):
+    """Whether a cell ends in an expression that must leave an output; other calls may return None."""
+    tree = ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.M))
+    if not tree.body or not isinstance(tree.body[-1], ast.Expr) or source.rstrip().endswith(";"):
+        return False
+    value = tree.body[-1].value
+    if isinstance(value, ast.Call):
+        return dotted(value.func) in ("print", "display")
+    return not isinstance(value, ast.Constant) or value.value is not None
+
+
+@each_notebook
+def test_outputs_are_stored(path):
+    for cell in cells(path, "code"):
+        assert not any(o["output_type"] == "error" for o in cell["outputs"]), cell["source"]
+        skipped = "skip-execution" in cell["metadata"].get("tags", [])
+        if not skipped and shows_something(cell["source"]):
+            assert cell["outputs"], f"run the notebook; this cell shows nothing:\n{cell['source']}"
+
+
+@each_notebook
+def test_notebook_is_clean(path):
+    assert all(c["execution_count"] is None for c in cells(path, "code")), "run `make export`"
+
+
+IMAGE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)|<img[^>]*\ssrc=[\"']([^\"']+)|\{(?:figure|image)\}\s+(\S+)")
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *NOTEBOOKS], ids=lambda p: p.stem)
+def test_pictures_exist(path):
+    text = prose(path) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
+    names = ["".join(found) for found in IMAGE.findall(text)]
+    missing = [n for n in names if not re.match(r"\w+:", n) and not (path.parent / n).is_file()]
+    assert not missing
+
+
+# The package
+
+
+def test_imports_point_backward():
+    order = exported_modules()
+    assert order and len(order) == len(set(order))
+    for position, name in enumerate(order):
+        tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+        ours = {m.split(".")[1] if "." in m else m for m in imported(tree) if m.split(".")[0] == "helmholtz_mim"}
+        allowed = set() if name in APPENDIX else {*order[:position]} | APPENDIX
+        assert ours <= allowed, f"{name} may not import {sorted(ours - allowed)}"
+
+
+@each_module
+def test_public_names_have_docstrings(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    listed = [n.value for n in tree.body if isinstance(n, ast.Assign) and dotted(n.targets[0]) == "__all__"]
+    public = {n.value for names in listed for n in ast.walk(names) if isinstance(n, ast.Constant)}
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    bare = [n.name for n in tree.body if isinstance(n, definitions) and n.name in public and not ast.get_docstring(n)]
+    assert not bare
+
+
+TORCH_DRAWS = {"rand", "randn", "randint", "randperm", "bernoulli", "multinomial", "normal", "poisson"}
+DRAWS_IN_PLACE = {"bernoulli_", "cauchy_", "exponential_", "normal_", "random_", "uniform_"}
+SEEDABLE = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox"}
+
+
+def global_draws(tree):
+    """Expressions that draw from, or seed, a generator shared by the whole process."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            name = dotted(node)
+            if re.fullmatch(r"torch\.(cuda\.|random\.)?(manual_seed|manual_seed_all|seed|set_rng_state)", name):
+                yield name
+            if (m := re.fullmatch(r"(?:np|numpy)\.random\.(\w+)", name)) and m[1] not in SEEDABLE:
+                yield name
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name, base = node.func.attr, dotted(node.func.value)
+            draws = name in DRAWS_IN_PLACE or (base == "torch" and name in TORCH_DRAWS)
+            if draws and not any(k.arg == "generator" for k in node.keywords):
+                yield f"{base}.{name}"
+    yield from (m for m in imported(tree) if m.split(".")[0] == "random")
+
+
+@each_module
+def test_randomness_is_an_argument(path):
+    assert not list(global_draws(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def test_global_draws_are_noticed():
+    for source in ("torch.manual_seed(0)", "np.random.rand(3)", "torch.rand(3)", "w.normal_()", "import random"):
+        assert list(global_draws(ast.parse(source))), source
+    for source in ("torch.rand(3, generator=g)", "np.random.default_rng(0)", "rng.normal()", "random(x)"):
+        assert not list(global_draws(ast.parse(source))), source
+
+
+def unsafe(tree):
+    """Ways to run what a file or a string says."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = dotted(node.func)
+            if name in ("exec", "eval", "torch.load", "joblib.load"):
+                yield name
+            if any(k.arg == "allow_pickle" and getattr(k.value, "value", True) for k in node.keywords):
+                yield f"{name}(allow_pickle)"
+    yield from (m for m in imported(tree) if m.split(".")[0] in ("pickle", "cloudpickle", "dill", "marshal", "shelve"))
+
+
+@each_module
+def test_files_are_only_read(path):
+    assert not list(unsafe(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def test_unsafe_calls_are_noticed():
+    for source in ("exec(s)", "eval(s)", "torch.load(p)", "import pickle", "np.load(p, allow_pickle=True)"):
+        assert list(unsafe(ast.parse(source))), source
+    for source in ("model.eval()", "np.load(p)", "load(p)"):
+        assert not list(unsafe(ast.parse(source))), source
