@@ -70,12 +70,13 @@ def save(machine: HelmholtzMachine, path: str | os.PathLike, **notes) -> None:
     path = Path(path)
     config = dict(sizes=machine.sizes, bias=machine.bias, replicas=machine.replicas)
     header = dict(format=FORMAT, version=str(VERSION), config=json.dumps(config), notes=json.dumps(notes))
-    partial = path.with_name(path.name + ".partial")
+    beside = path.with_name(path.name + ".partial")
     try:
-        save_file({k: v.contiguous() for k, v in machine.state_dict().items()}, partial, header)
-        os.replace(partial, path)
+        save_file({k: v.contiguous() for k, v in machine.state_dict().items()}, beside, header)
+        os.replace(beside, path)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        if beside.is_file():
+            beside.unlink()
         raise OSError(f"cannot write {path}: is there such a folder, and may you write to it?") from error
 
 
@@ -100,7 +101,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, st
             state = {key: file.get_tensor(key) for key in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: it is cut short, or something else") from error
-    if header.get("format") != FORMAT:
+    if header.get("format") != FORMAT or not header.get("version", "").isdecimal():
         raise ValueError(f"{path} holds other tensors, not a Helmholtz machine saved by helmholtz_mim")
     if int(header["version"]) > VERSION:
         raise ValueError(f"{path} was written by a newer helmholtz_mim: upgrade the package to read it")

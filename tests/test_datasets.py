@@ -1,0 +1,123 @@
+"""The data sets have the published counts, and bad patterns are turned away."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from helmholtz_mim import DATASETS, Patterns, bars, dataset, encode, heartbeat, shifts, states, well_formed
+
+RHYTHM_MEANS = [1, 0.6530, 0.6939, 0.5536, 0.5713, 0.5934, 0.6077, 0.6000, 0.6033, 0.6331, 0.6254, 0.4785]
+
+
+@pytest.mark.parametrize("n, count", [(8, 72), (10, 256), (12, 905), (14, 3209)])
+def test_counts_of_well_formed_rhythms(n, count):
+    rhythms = well_formed(n)
+    assert len(rhythms) == rhythms.epoch == count
+    assert math.isclose(rhythms.entropy, math.log(count))
+
+
+def test_every_word_is_well_formed_if_and_only_if_it_is_listed():
+    listed = set(encode(well_formed(9).bits).tolist())
+    for k in range(2**9):
+        word = f"{k:09b}"
+        inside = "0000" not in word and "00100" not in word
+        edges = word[0] == "1" and word[:3] != "100" and word[-3:] != "001"
+        assert (k in listed) == (inside and edges), word
+
+
+def test_unit_means_of_the_rhythms():
+    assert_close(well_formed(12).means, torch.tensor(RHYTHM_MEANS).double(), rtol=0, atol=5e-5)
+
+
+def test_heartbeats():
+    pulse = heartbeat()
+    assert encode(pulse.bits).tolist() == [541200, 270600, 135300, 67650, 33825]
+    assert pulse.epoch == 1000
+    assert_close(pulse.weights, torch.full((5,), 0.2))
+
+
+def test_shifts_are_a_row_above_its_rotation():
+    world = shifts()
+    assert (len(world), world.units, world.epoch) == (508, 16, 1000)
+    above, below = world.bits.split(8, dim=-1)
+    left, right = ((above == below.roll(turn, -1)).all(-1) for turn in (-1, 1))
+    assert (left | right).all()
+    assert_close(world.means, torch.full((16,), 0.2))
+    assert_close(world.weights[left & ~right].sum(), world.weights[right & ~left].sum())
+
+
+def test_bars_point_in_one_direction():
+    images = bars()
+    assert len(images) == 30
+    grid = images.bits.reshape(-1, 4, 4)
+    horizontal, vertical = ((grid == grid.roll(1, axis)).all((1, 2)) for axis in (2, 1))
+    assert (horizontal | vertical).all()
+    assert_close(images.means, torch.full((16,), 0.2))
+    blank = images.weights[(images.bits == 0).all(-1)]
+    assert_close(blank, torch.tensor([0.8**4]))
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_weights_sum_to_one_and_patterns_are_distinct(name):
+    world = dataset(name)
+    assert_close(world.weights.sum(), torch.tensor(1.0))
+    assert len(encode(world.bits).unique()) == len(world)
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=12))
+def test_entropy_counts_repeated_patterns_once(numbers):
+    p = torch.bincount(torch.tensor(numbers)).double() / len(numbers)
+    assert math.isclose(Patterns(states(3)[numbers]).entropy, -torch.xlogy(p, p).sum().item(), abs_tol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "bits, weights, sentence",
+    [
+        ([[0.0, 0.5]], None, "there is a 0.5: binarise them first"),
+        ([[0.0, math.nan]], None, "there is a nan"),
+        ([[0.0, math.inf]], None, "there is a inf"),
+        ([[0.0, -1.0]], None, "there is a -1"),
+        (torch.empty(0, 3), None, "not an array of shape (0, 3)"),
+        (torch.empty(3, 0), None, "not an array of shape (3, 0)"),
+        ([0.0, 1.0], None, "not an array of shape (2,)"),
+        ([[[0.0]]], None, "not an array of shape (1, 1, 1)"),
+        ([[0.0], [1.0]], [0.0, 0.0], "not all of them zero"),
+        ([[0.0], [1.0]], [1.0, -1.0], "one non-negative number for each pattern"),
+        ([[0.0], [1.0]], [1.0, math.nan], "one non-negative number for each pattern"),
+        ([[0.0], [1.0]], [1.0, math.inf], "one non-negative number for each pattern"),
+        ([[0.0], [1.0]], [1.0], "one non-negative number for each pattern"),
+    ],
+)
+def test_bad_patterns_are_refused(bits, weights, sentence):
+    with pytest.raises(ValueError) as error:
+        Patterns(bits, weights)
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: well_formed(2),
+        lambda: heartbeat(20, 21),
+        lambda: heartbeat(20, 0),
+        lambda: heartbeat(copies=0),
+        lambda: shifts(p=0.0),
+        lambda: shifts(epoch=0),
+        lambda: bars(side=0),
+        lambda: bars(p=1.0),
+        lambda: Patterns([[1.0]], epoch=0),
+    ],
+)
+def test_impossible_data_sets_are_refused(make):
+    with pytest.raises(ValueError, match=r"\d"):
+        make()
+
+
+@pytest.mark.parametrize("wrong, near", [("hartbeat", "heartbeat"), ("wellformed", "well-formed"), ("bar", "bars"), ("", "")])
+def test_unknown_names_are_met_with_the_nearest(wrong, near):
+    with pytest.raises(ValueError, match=f"no data set called '{wrong}': did you mean '{near}"):
+        dataset(wrong)

@@ -1,0 +1,154 @@
+"""The joint distribution, and files that hold a machine whole or not at all."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from conftest import same_weights
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from helmholtz_mim import HelmholtzMachine, load, save, states
+from helmholtz_mim.machine import read
+
+
+@given(st.lists(st.integers(1, 3), min_size=2, max_size=4), st.booleans(), st.integers(0, 2**32))
+def test_joint_probabilities_sum_to_one(sizes, bias, seed):
+    machine = HelmholtzMachine(sizes, bias=bias).double().randomise_(2.0, generator=torch.Generator().manual_seed(seed))
+    z = states(sum(sizes)).split(machine.sizes, dim=-1)
+    joint = machine.prior.log_prob(z[-1], z[-1][:, :0])
+    joint = joint + sum(g.log_prob(z[l], z[l + 1]) for l, g in enumerate(machine.generative))
+    assert_close(joint.exp().sum().item(), 1.0)
+
+
+@pytest.mark.parametrize("sizes", [(), (5,), (5, 0), (0, 5), (3, -1)])
+def test_machines_too_small_are_refused(sizes):
+    with pytest.raises(ValueError, match="at least two layers of at least one unit"):
+        HelmholtzMachine(sizes)
+
+
+def test_a_new_machine_knows_nothing():
+    assert not any(tensor.any() for tensor in HelmholtzMachine((4, 3, 2), bias=True).state_dict().values())
+
+
+def test_a_replica_is_a_copy_of_its_own(random_machine):
+    stack = random_machine((4, 3), bias=True, replicas=(2, 3))
+    one = stack.replica(4)
+    assert torch.equal(one.recognition[0].weight, stack.recognition[0].weight[1, 1])
+    one.recognition[0].weight.zero_()
+    assert stack.recognition[0].weight[1, 1].all()
+
+
+# Files
+
+
+@pytest.fixture
+def saved(tmp_path, random_machine):
+    machine = random_machine((4, 3, 2), bias=True)
+    path = tmp_path / "machine.safetensors"
+    save(machine, path, data="rhythms", epochs=3)
+    return machine, path
+
+
+def changed(path, header):
+    """A copy of a machine's file with other words in its header."""
+    copy = path.with_name("changed")
+    save_file(load_file(path), copy, {k: v for k, v in (read(path)[1] | header).items() if v is not None})
+    return copy
+
+
+kinds = [*itertools.product([torch.float16, torch.float32, torch.float64], [False, True], [(), (3,), (2, 2)])]
+
+
+@pytest.mark.parametrize("dtype, bias, replicas", kinds)
+def test_saving_and_loading_changes_nothing(dtype, bias, replicas, tmp_path, random_machine):
+    machine = random_machine((5, 3, 2), bias=bias, replicas=replicas).to(dtype)
+    save(machine, tmp_path / "machine")
+    again = load(tmp_path / "machine")
+    assert (again.sizes, again.bias, again.replicas) == ((5, 3, 2), bias, replicas)
+    assert again.prior.weight.dtype == dtype and same_weights(machine, again)
+
+
+def test_a_file_says_how_it_came_about(saved):
+    assert json.loads(read(saved[1])[1]["notes"]) == {"data": "rhythms", "epochs": 3}
+
+
+def test_saving_again_replaces_the_file_and_leaves_no_other(saved, random_machine):
+    other = random_machine((2, 2), seed=1)
+    save(other, saved[1])
+    assert same_weights(load(saved[1]), other)
+    assert list(saved[1].parent.iterdir()) == [saved[1]]
+
+
+def test_no_prefix_of_a_file_is_taken_for_a_machine(saved):
+    whole, short = saved[1].read_bytes(), saved[1].with_name("short")
+    for length in range(len(whole)):
+        short.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="cut short, or something else"):
+            load(short)
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n" * 9, b"{}", b"\xff" * 64, b"\x02" + b"\0" * 7 + b"[]"])
+def test_other_files_are_refused(content, tmp_path):
+    (tmp_path / "other").write_bytes(content)
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
+        load(tmp_path / "other")
+
+
+def test_other_tensors_are_refused(tmp_path):
+    save_file({"x": torch.zeros(2)}, tmp_path / "other")
+    with pytest.raises(ValueError, match="not a Helmholtz machine"):
+        load(tmp_path / "other")
+
+
+@pytest.mark.parametrize("header", [dict(format="theirs"), dict(version=None), dict(version="one")])
+def test_tensors_that_only_resemble_a_machine_are_refused(saved, header):
+    with pytest.raises(ValueError, match="not a Helmholtz machine"):
+        load(changed(saved[1], header))
+
+
+@pytest.mark.parametrize("path", ["absent", "."])
+def test_what_is_no_file_is_refused(path, tmp_path):
+    with pytest.raises(ValueError, match="there is no file"):
+        load(tmp_path / path)
+
+
+def test_a_newer_file_asks_for_an_upgrade(saved):
+    with pytest.raises(ValueError, match="newer helmholtz_mim: upgrade"):
+        load(changed(saved[1], dict(version="9")))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        dict(config=None),
+        dict(config="{"),
+        dict(config="[1, 2]"),
+        dict(config='{"sizes": [4, 3, 5]}'),
+        dict(config='{"sizes": [4, 3]}'),
+        dict(config='{"sizes": [4, 3, 2], "bias": true, "replicas": [2]}'),
+        dict(config='{"sizes": "abc"}'),
+    ],
+)
+def test_weights_that_do_not_fit_their_header_are_refused(saved, header):
+    with pytest.raises(ValueError, match="do not fit its configuration"):
+        load(changed(saved[1], header))
+
+
+def test_wrong_shapes_are_refused(saved):
+    state, header = read(saved[1])
+    save_file(state | {"prior.bias": torch.zeros(5)}, saved[1], header)
+    with pytest.raises(ValueError, match="do not fit its configuration"):
+        load(saved[1])
+
+
+@pytest.mark.parametrize("place", ["no/such/folder/machine", "file/machine", "folder"])
+def test_a_failed_save_leaves_nothing_behind(place, tmp_path, random_machine):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("something else")
+    with pytest.raises(OSError, match="cannot write"):
+        save(random_machine((3, 2)), tmp_path / place)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]

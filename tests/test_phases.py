@@ -1,0 +1,116 @@
+"""Wake and sleep: shapes, what each may move, and in which direction."""
+
+import pytest
+import torch
+from conftest import same_weights
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from helmholtz_mim import HelmholtzMachine, dream, learn_generative_, learn_recognition_, wake
+
+stacks = st.lists(st.integers(1, 3), max_size=2).map(tuple)
+
+
+def coins(shape):
+    return torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(1)).double()
+
+
+def log_joint(machine, z, way):
+    """Mean ln p of complete assignments, summed over replicas, that the lesson of one phase should raise."""
+    if way == "recognition":
+        terms = [r.log_prob(z[l + 1], z[l]) for l, r in enumerate(machine.recognition)]
+    else:
+        terms = [g.log_prob(z[l], z[l + 1]) for l, g in enumerate(machine.generative)]
+        terms.append(machine.prior.log_prob(z[-1], z[-1][..., :0]))
+    return sum(terms).mean(-1).sum()
+
+
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=4), st.integers(1, 5), stacks, st.booleans())
+def test_phases_give_one_binary_pattern_per_layer(sizes, count, replicas, bias):
+    machine = HelmholtzMachine(sizes, replicas=replicas, bias=bias)
+    generator = torch.Generator().manual_seed(0)
+    for z in (wake(machine, coins((count, sizes[0])), generator=generator), dream(machine, count, generator=generator)):
+        assert [tuple(layer.shape) for layer in z] == [(*replicas, count, n) for n in sizes]
+        assert all(((layer == 0) | (layer == 1)).all() for layer in z)
+
+
+def test_waking_starts_from_the_data(random_machine, generator):
+    shared, own = coins((6, 5)), coins((3, 6, 5))
+    machine = random_machine((5, 4, 2), replicas=(3,))
+    assert torch.equal(wake(machine, shared, generator=generator)[0], shared.expand(3, 6, 5))
+    assert torch.equal(wake(machine, own, generator=generator)[0], own)
+
+
+@pytest.mark.parametrize("units", [4, 6, 0])
+def test_patterns_of_another_width_are_refused(units, random_machine, generator):
+    with pytest.raises(ValueError, match=f"data layer has 5 units, the patterns have {units}"):
+        wake(random_machine((5, 3)), torch.zeros(2, units), generator=generator)
+
+
+def test_the_rule_decides_each_layer_from_its_probabilities(random_machine, generator):
+    machine, x, asked = random_machine((5, 4, 2)), coins((6, 5)), []
+
+    def rule(layer, p, source):
+        asked.append((layer, p, source))
+        return p.round()
+
+    z = wake(machine, x, rule, generator=generator)
+    assert [layer for layer, _, _ in asked] == [1, 2] and all(source is generator for _, _, source in asked)
+    assert_close(asked[1][1], machine.recognition[1](z[1]))
+    assert torch.equal(z[2], asked[1][1].round())
+    asked.clear()
+    z = dream(machine, 6, rule, generator=generator)
+    assert [layer for layer, _, _ in asked] == [2, 1, 0]
+    assert torch.equal(z[0], machine.generative[0](z[1]).round())
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("replicas", [(), (3,), (2, 2)])
+@pytest.mark.parametrize("way", ["generative", "recognition"])
+def test_a_lesson_is_a_gradient_step_of_its_own_network_only(way, replicas, bias, random_machine, generator):
+    machine = random_machine((5, 4, 3), bias=bias, replicas=replicas)
+    before = {k: v.clone().requires_grad_() for k, v in machine.state_dict().items()}
+    if way == "generative":
+        z = wake(machine, coins((7, 5)), generator=generator)
+        learn_generative_(machine, z, lr=0.2)
+    else:
+        z = dream(machine, 7, generator=generator)
+        learn_recognition_(machine, z, lr=0.2)
+
+    twin = random_machine((5, 4, 3), bias=bias, replicas=replicas)
+    for name, value in before.items():
+        layer, _, entry = name.rpartition(".")
+        setattr(twin.get_submodule(layer), entry, value)
+    log_joint(twin, z, way).backward()
+    for name, value in machine.state_dict().items():
+        gradient = before[name].grad
+        if name.startswith("recognition") == (way == "recognition"):
+            assert_close(value, (before[name] + 0.2 * gradient).detach())
+            assert not gradient.numel() or gradient.any()
+        else:
+            assert gradient is None and torch.equal(value, before[name])
+
+
+def test_the_prior_learns_how_often_its_units_are_on():
+    machine, top = HelmholtzMachine((2, 3)), torch.tensor([[1.0, 1, 0], [1, 0, 0], [1, 1, 0], [1, 0, 0]])
+    for _ in range(2000):
+        learn_generative_(machine, [torch.zeros(4, 2), top], lr=1.0)
+    assert_close(machine.prior(torch.empty(1, 0))[0], torch.tensor([1.0, 0.5, 0.0]), rtol=0, atol=2e-3)
+
+
+def test_dreams_follow_the_prior(generator):
+    machine = HelmholtzMachine((2, 3))
+    machine.prior.bias.copy_(torch.tensor([0.25, 0.5, 0.9]).logit())
+    seen = dream(machine, 100_000, generator=generator)[1].mean(0)
+    assert_close(seen, torch.tensor([0.25, 0.5, 0.9]), rtol=0, atol=0.01)
+
+
+def test_phases_repeat_with_the_seed(random_machine):
+    machine, runs = random_machine((5, 4, 2)), []
+    for _ in range(2):
+        generator, copy = torch.Generator().manual_seed(3), machine.replica(0)
+        learn_generative_(copy, wake(copy, coins((6, 5)), generator=generator), lr=0.1)
+        learn_recognition_(copy, dream(copy, 6, generator=generator), lr=0.1)
+        runs.append(copy)
+    assert same_weights(*runs) and not same_weights(runs[0], machine)

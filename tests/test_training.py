@@ -1,0 +1,206 @@
+"""Configuration, streams of coins, epochs, and the history."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from conftest import same_weights
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from helmholtz_mim import HelmholtzMachine, Patterns, Stream, TrainConfig, losses, sample, shifts, states, train, well_formed
+from helmholtz_mim.training import draw_order, splitmix64
+
+RHYTHMS = well_formed(8)
+each_engine = pytest.mark.parametrize("engine", ["torch", "compiled"])
+
+
+def trained(seed=0, patterns=RHYTHMS, replicas=(), **options):
+    """A machine after a short run, and the history of it."""
+    config = {k: options.pop(k) for k in list(options) if k in TrainConfig.__annotations__}
+    machine = HelmholtzMachine((8, 5, 2), replicas=replicas)
+    generator = torch.Generator().manual_seed(seed)
+    return machine, train(machine, patterns, TrainConfig(**dict(epochs=4) | config), generator=generator, **options)
+
+
+# Configuration
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "3", None, math.nan])
+@pytest.mark.parametrize("name", ["epochs", "batch", "dreams", "every", "report_every"])
+def test_counts_are_whole_numbers_of_at_least_one(name, value):
+    if (name, value) == ("dreams", 0):
+        assert TrainConfig(epochs=1, batch=7, dreams=0).dreams == 7
+        return
+    with pytest.raises(ValueError, match=f"{name} is a whole number of at least 1"):
+        TrainConfig(**dict(epochs=1) | {name: value})
+
+
+@pytest.mark.parametrize("lr", [0, -0.1, math.nan, math.inf])
+def test_learning_rates_are_positive_numbers(lr):
+    with pytest.raises(ValueError, match="lr is a positive number"):
+        TrainConfig(epochs=1, lr=lr)
+
+
+# Streams
+
+
+def splitmix_by_hand(key, counter):
+    """SplitMix64 with Python's unbounded integers."""
+    mask = 2**64 - 1
+    x = (key + counter * 0x9E3779B97F4A7C15) & mask
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+    return x ^ (x >> 31)
+
+
+def test_published_values_of_splitmix():
+    known = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    assert splitmix64(np.uint64(1234567), np.arange(1, 6, dtype=np.uint64)).tolist() == known
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.integers(1, 20))
+def test_a_stream_is_a_function_of_key_and_position(key, position, count):
+    stream = Stream((), generator=torch.Generator().manual_seed(0))
+    stream.keys, stream.position = np.array(key, dtype=np.uint64), position
+    expected = [(splitmix_by_hand(key, position + 1 + i) >> 11) / 2**53 for i in range(count)]
+    assert stream((count,)).tolist() == expected
+    assert stream.position == position + count
+
+
+def test_replicas_draw_from_streams_of_their_own():
+    stack = Stream((2, 3), generator=torch.Generator().manual_seed(0))
+    alone = Stream((), generator=torch.Generator().manual_seed(0))
+    alone.keys = stack.keys[1, 2]
+    u = stack((2, 3, 1000, 2))
+    assert torch.equal(u[1, 2], alone((1000, 2)))
+    assert ((u >= 0) & (u < 1)).all() and len(u.unique()) == u.numel()
+    assert torch.corrcoef(u.reshape(6, -1)).triu(1).abs().max() < 4.5 / math.sqrt(2000)
+
+
+def test_the_numbers_of_a_stream_are_uniform():
+    u = Stream((), generator=torch.Generator().manual_seed(1))((100_000,))
+    assert chisquare(torch.histc(u, 64, 0, 1).numpy()).pvalue > 0.001
+
+
+# Epochs
+
+
+@given(st.integers(1, 20), st.integers(1, 3), st.integers(0, 2**32))
+def test_an_epoch_of_even_patterns_is_a_permutation(count, copies, seed):
+    patterns = Patterns(states(5)[:count], epoch=copies * count)
+    order = draw_order(patterns, Stream((3,), generator=torch.Generator().manual_seed(seed)), (3,))
+    assert torch.equal(order.sort(-1).values, torch.arange(count).repeat_interleave(copies).expand(3, -1))
+
+
+def test_all_permutations_are_equally_likely():
+    orders = draw_order(Patterns(states(2)[:3]), Stream((6000,), generator=torch.Generator().manual_seed(2)), (6000,))
+    seen = Counter(map(tuple, orders.tolist()))
+    assert len(seen) == 6 and chisquare(list(seen.values())).pvalue > 0.001
+
+
+@pytest.mark.parametrize("weights", [[5, 1, 1, 3], [1, 0, 2, 0], [1, 1, 1, 1]])
+def test_other_epochs_follow_the_weights(weights):
+    patterns = Patterns(states(2), weights, epoch=20_001)
+    order = draw_order(patterns, Stream((), generator=torch.Generator().manual_seed(3)))
+    seen, possible = torch.bincount(order, minlength=4), patterns.weights > 0
+    assert seen.sum() == 20_001 and not seen[~possible].any()
+    assert chisquare(seen[possible].numpy(), (20_001 * patterns.weights[possible]).numpy()).pvalue > 0.001
+
+
+def test_the_last_batch_takes_what_is_left():
+    batches = []
+
+    def rule(layer, p, generator):
+        batches.extend([p.shape[-2]] * (layer == 1))
+        return sample(layer, p, generator)
+
+    trained(batch=50, epochs=2, every=1, allocate=rule)
+    assert batches == [50, 22, 50, 22]
+
+
+def test_the_rule_decides_every_so_many_th_wake_phase():
+    steps = []
+
+    class Rule:
+        def __call__(self, layer, p, generator):
+            steps.extend([self.step] * (layer == 1))
+            return sample(layer, p, generator)
+
+        def observe(self, z):
+            self.step += 1
+
+    rule = Rule()
+    rule.step = 1
+    trained(epochs=1, every=10, allocate=rule)
+    assert steps == [10, 20, 30, 40, 50, 60, 70] and rule.step == 73
+
+
+# History
+
+
+@each_engine
+def test_the_history_is_long_and_counts_steps(engine):
+    _, history = trained(epochs=7, batch=10, report_every=3, replicas=(3,), engine=engine)
+    assert list(history.columns) == ["step", "replica", "layer", "direction", "measure", "value"]
+    assert history.step.unique().tolist() == [0, 3 * 8, 6 * 8, 7 * 8]
+    assert history.groupby("step").size().nunique() == 1
+    assert history.replica.unique().tolist() == [0, 1, 2]
+    assert not history.duplicated(["step", "replica", "layer", "direction", "measure"]).any()
+
+
+@each_engine
+def test_reports_see_the_machine_as_it_is_and_do_not_disturb_it(engine):
+    seen = []
+
+    def report(machine, patterns):
+        seen.append(machine.generative[0].weight.clone())
+        return losses(machine, patterns, generator=torch.Generator().manual_seed(0))
+
+    often, _ = trained(epochs=5, report_every=1, report=report, engine=engine)
+    once, _ = trained(epochs=5, report_every=5, engine=engine)
+    assert same_weights(often, once)
+    assert len(seen) == 6 and not seen[0].any() and torch.equal(seen[-1], often.generative[0].weight)
+    shorter, _ = trained(epochs=3, engine=engine)
+    assert torch.equal(seen[3], shorter.generative[0].weight)
+
+
+@each_engine
+def test_same_seed_same_result(engine):
+    one, again, other = (trained(seed, replicas=(2,), engine=engine)[0] for seed in (1, 1, 2))
+    assert same_weights(one, again) and not same_weights(one, other)
+    assert not same_weights(one.replica(0), one.replica(1))
+
+
+def test_a_new_machine_is_as_surprised_as_a_coin():
+    _, history = trained(patterns=shifts(4, epoch=10), replicas=(2,))
+    assert np.allclose(history[history.step == 0].value, math.log(2))
+
+
+@each_engine
+def test_training_makes_dreams_likelier_to_be_data(engine):
+    _, history = trained(epochs=300, batch=72, engine=engine)
+    loss = history.query("layer == 0 and direction == 'generative'").value
+    assert loss.iloc[-1] < 0.9 * loss.iloc[0]
+
+
+def test_plain_tensors_are_patterns():
+    bits = RHYTHMS.bits
+    assert same_weights(trained(patterns=bits)[0], trained(patterns=Patterns(bits))[0])
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (dict(patterns=torch.zeros(3, 5)), "data layer has 8 units, the patterns have 5"),
+        (dict(patterns=RHYTHMS.bits / 2), "binarise them first"),
+        (dict(engine="tourch"), "did you mean 'torch'"),
+    ],
+)
+def test_mistakes_are_met_with_a_sentence(options, sentence):
+    with pytest.raises(ValueError) as error:
+        trained(**options)
+    assert sentence in str(error.value)
