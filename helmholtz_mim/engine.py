@@ -16,7 +16,17 @@ from numba import cfunc, njit, types
 
 from .datasets import Patterns
 from .machine import HelmholtzMachine
-from .training import ENGINES, Advance, NotApplicable, Stream, TrainConfig, cumulative_weights
+from helmholtz_mim.training import (
+    ENGINES,
+    Advance,
+    NotApplicable,
+    Phases,
+    Stream,
+    TrainConfig,
+    cumulative_weights,
+    draw_turns,
+    phases,
+)
 from .wake import Allocate, sample
 
 # %% ../nbs/07_engine.ipynb #07-09
@@ -118,7 +128,7 @@ def active(y, on):
 # %% ../nbs/07_engine.ipynb #07-15
 _vector = types.Array(types.float64, 1, "C")
 decide_signature = types.void(types.int64, _vector, _vector, _vector, _vector)  # layer, p, u, state, y (out)
-watch_signature = types.void(types.int64, _vector, _vector)  # layer, y, state
+watch_signature = types.void(types.int64, _vector, types.int64, types.int64, _vector)  # layer, y, batch, left, state
 
 
 @cfunc(decide_signature, cache=True)
@@ -129,7 +139,7 @@ def decide_by_coin(layer, p, u, state, y):
 
 
 @cfunc(watch_signature, cache=True)
-def watch_nothing(layer, y, state):
+def watch_nothing(layer, y, batch, left, state):
     "For rules that keep nothing."
 
 
@@ -141,6 +151,7 @@ class Twin:
     watch: object  # cfunc of `watch_signature`
     state: np.ndarray  # (replicas, numbers) float64, shared with the rule, changed in place
     starts: np.ndarray  # where the state of each layer begins, and where the last one ends
+    batches: bool = True  # whether it can decide for a batch, too
 
 # %% ../nbs/07_engine.ipynb #07-17
 def twin_of(allocate: Allocate, machine: HelmholtzMachine) -> Twin:
@@ -161,8 +172,10 @@ def no_state(machine: HelmholtzMachine) -> tuple[np.ndarray, np.ndarray]:
 @njit(nogil=True, cache=True)
 def epochs_of_one_replica(
     sizes, units, up_at, down_at, up, down, biased,  # the machine
-    bits, cumulative, per_epoch, batch, dreams, lr, every, epochs, step,  # the data and the protocol
-    key, position, decide, watch, state, state_at,  # the coins and the rule
+    bits, cumulative, per_epoch, batch, dreams, lr, turns,  # the data and the protocol, (epochs, per_epoch) turns
+    key, position,  # the coins
+    decide, watch, state, state_at,  # the rule awake
+    decide_asleep, watch_asleep, state_asleep, state_at_asleep,  # and asleep
 ):  # fmt: skip
     "Train one replica in place; cumulative weights of length 0 mean that the patterns are permuted."
     top = sizes.size - 1
@@ -173,7 +186,7 @@ def epochs_of_one_replica(
     up_gain, down_gain = np.zeros(up.size if gather else 0), np.zeros(down.size if gather else 0)
     coins = np.empty(per_epoch)
 
-    for _ in range(epochs):
+    for turn in turns:
         toss(key, position, coins)
         position += per_epoch
         if cumulative.size:
@@ -182,7 +195,6 @@ def epochs_of_one_replica(
             order = np.argsort(coins) % bits.shape[0]
 
         for first in range(0, per_epoch, batch):
-            step += 1
             today = min(batch, per_epoch - first)
             target = down if today == 1 else down_gain
             for b in range(today):
@@ -197,12 +209,12 @@ def epochs_of_one_replica(
                     fire(p[:n])
                     toss(key, place + b * n, u[:n])
                     place += today * n
-                    if step % every == 0:
+                    if turn[first + b]:
                         decide(l, p[:n], u[:n], state[state_at[l] : state_at[l + 1]], y)
                     else:
                         for j in range(n):
                             y[j] = 1.0 if u[j] < p[j] else 0.0
-                    watch(l, y, state[state_at[l] : state_at[l + 1]])
+                    watch(l, y, today, today - b - 1, state[state_at[l] : state_at[l + 1]])
                     count[l] = active(y, on[units[l] :])
                 for l in range(top + 1):
                     n, inputs = sizes[l], sizes[l + 1] if l < top else 0
@@ -226,8 +238,12 @@ def epochs_of_one_replica(
                     fire(p[:n])
                     toss(key, place + b * n, u[:n])
                     place += dreams * n
-                    for j in range(n):
-                        y[j] = 1.0 if u[j] < p[j] else 0.0
+                    if turn[first] and l < top:
+                        decide_asleep(l, p[:n], u[:n], state_asleep[state_at_asleep[l] : state_at_asleep[l + 1]], y)
+                    else:
+                        for j in range(n):
+                            y[j] = 1.0 if u[j] < p[j] else 0.0
+                    watch_asleep(l, y, dreams, dreams - b - 1, state_asleep[state_at_asleep[l] : state_at_asleep[l + 1]])
                     count[l] = active(y, on[units[l] :])
                 for l in range(top):
                     n = sizes[l + 1]
@@ -242,12 +258,15 @@ def epochs_of_one_replica(
 
 # %% ../nbs/07_engine.ipynb #07-21
 def compiled(
-    machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig, allocate: Allocate, stream: Stream
+    machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig, allocate: Allocate | Phases, stream: Stream, turns: Stream
 ) -> Advance:
     "The compiled engine: same steps and same coins as `readable`, in double precision, replicas on all threads."
     if machine.prior.weight.device.type != "cpu":
         raise NotApplicable("the compiled engine runs on the CPU: use engine='torch' for a machine on another device")
-    twin, layout = twin_of(allocate, machine), Layout.of(machine.sizes)
+    awake, asleep = (twin_of(rule, machine) for rule in phases(allocate))
+    if not (awake.batches or config.batch == 1) or not (asleep.batches or config.dreams == 1):
+        raise NotApplicable("this rule's compiled twin decides for one pattern at a time: use engine='torch' for batches")
+    layout = Layout.of(machine.sizes)
     generative = [*machine.generative, machine.prior]
     up, down = pack(machine.recognition), pack(generative)
     cumulative = cumulative_weights(patterns)
@@ -258,17 +277,20 @@ def compiled(
     coins = patterns.epoch * (1 + hidden) + steps * config.dreams * sum(machine.sizes)  # of one epoch
     done = 0
 
-    def one(replica: int, epochs: int) -> None:
+    def one(replica: int, turn: np.ndarray) -> None:
         epochs_of_one_replica(
             layout.sizes, layout.units, layout.up, layout.down, up[replica], down[replica], machine.bias,
-            bits, weights, patterns.epoch, batch, config.dreams, config.lr, config.every, epochs, done * steps,
-            keys[replica], stream.position, twin.decide, twin.watch, twin.state[replica], twin.starts,
+            bits, weights, patterns.epoch, batch, config.dreams, config.lr, turn, keys[replica], stream.position,
+            awake.decide, awake.watch, awake.state[replica], awake.starts,
+            asleep.decide, asleep.watch, asleep.state[replica], asleep.starts,
         )  # fmt: skip
 
     def advance(epochs: int) -> None:
         nonlocal done
+        turn = [draw_turns(patterns, config, done + e, turns, machine.replicas) for e in range(epochs)]
+        by_replica = torch.stack(turn, -2).reshape(len(keys), epochs, -1).numpy()
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(one, range(len(keys)), [epochs] * len(keys)))
+            list(pool.map(one, range(len(keys)), by_replica))
         done += epochs
         stream.position += epochs * coins
         unpack_(machine.recognition, up)

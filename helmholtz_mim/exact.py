@@ -30,8 +30,8 @@ def channel(layer: BinaryLayer) -> Tensor:
 
 
 def log_table(s: Tensor) -> Tensor:
-    "ln p(y) of all patterns y of independent units with logits s: `(rows, n)` to `(rows, 2**n)`."
-    table = s.new_zeros(len(s), 1)
+    "ln p(y) of all patterns y of independent units with logits s: `(..., n)` to `(..., 2**n)`."
+    table = s.new_zeros(*s.shape[:-1], 1)
     for off_on in torch.stack([logsigmoid(-s), logsigmoid(s)], -1).unbind(-2):
         table = (table.unsqueeze(-1) + off_on.unsqueeze(-2)).flatten(-2)
     return table
@@ -82,38 +82,43 @@ TINY = 1e-280  # sums above this are not touched by underflow
 
 
 def push(log_p: Tensor, layer: BinaryLayer, x: Tensor) -> Tensor:
-    "The log-distribution of a layer's output, if input x[k] has log-probability log_p[k]: `(2**n_out,)`."
-    seen = log_p > -math.inf
-    log_p, s = log_p[seen], _logits(layer, x[seen])
+    "The log-distribution of a layer's output, if input x[k] has log-probability log_p[..., k]: `(*replicas, 2**n_out)`."
+    s = _logits(layer, x)
     half, p = s.shape[-1] // 2, torch.zeros((), dtype=s.dtype)
-    rows = BLOCK >> (s.shape[-1] - half)
-    for log_p_part, part in zip(log_p.split(rows), s.split(rows), strict=True):
-        left = log_table(part[:, :half]) + log_p_part[:, None]
-        p = p + left.exp().mT @ log_table(part[:, half:]).exp()
-    return p.flatten().log() if p.min() > TINY else push_in_logs(log_p, s)
+    for log_p_part, part in _blocks(log_p, s, s.shape[-1] - half):
+        left = log_table(part[..., :half]) + log_p_part.unsqueeze(-1)
+        p = p + left.exp().mT @ log_table(part[..., half:]).exp()
+    return p.flatten(-2).log() if p.min() > TINY else push_in_logs(log_p, s)
 
 
 def push_in_logs(log_p: Tensor, s: Tensor) -> Tensor:
     "What `push` computes, from the logits s, without ever leaving log space."
-    rows = max(1, BLOCK >> s.shape[-1])
-    parts = [torch.logsumexp(log_table(part) + q[:, None], 0) for q, part in zip(log_p.split(rows), s.split(rows), strict=True)]
+    parts = [torch.logsumexp(log_table(part) + q.unsqueeze(-1), -2) for q, part in _blocks(log_p, s, s.shape[-1])]
     return torch.logsumexp(torch.stack(parts), 0)
+
+
+def _blocks(log_p: Tensor, s: Tensor, units: int):
+    "Both arrays a few rows at a time, so that a table over all states of so many units stays below BLOCK entries."
+    rows = max(1, (BLOCK >> units) // math.prod(s.shape[:-2]))
+    return zip(log_p.split(rows, -1), s.split(rows, -2), strict=True)
 
 # %% ../nbs/08_exact.ipynb #08-17
 def upward(machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST) -> list[Tensor]:
     "State probabilities of every layer driven by the data: for each layer `(*replicas, 2**n)`."
-    return _each_replica(machine, lambda one: log_upward(one, patterns), largest)
+    _check_machine(machine, largest)
+    return [log_p.exp() for log_p in log_upward(machine, patterns)]
 
 
 def downward(machine: HelmholtzMachine, *, largest: int = LARGEST) -> list[Tensor]:
     "State probabilities of every layer driven by the prior: for each layer `(*replicas, 2**n)`."
-    return _each_replica(machine, log_downward, largest)
+    _check_machine(machine, largest)
+    return [log_p.exp() for log_p in log_downward(machine)]
 
 
 def log_upward(machine: HelmholtzMachine, patterns: Patterns) -> list[Tensor]:
-    "Log-probabilities of the states of every layer of a single machine driven by the data."
-    data = torch.zeros(2 ** machine.sizes[0]).double()
-    log_p = [data.index_add_(0, encode(patterns.bits), patterns.weights).log()]
+    "The logarithms of what `upward` gives."
+    data = torch.zeros(2 ** machine.sizes[0]).double().index_add_(0, encode(patterns.bits), patterns.weights)
+    log_p = [data.log().expand(*machine.replicas, -1)]
     log_p.append(push(patterns.weights.log(), machine.recognition[0], patterns.bits))
     for l in range(1, len(machine.recognition)):
         log_p.append(push(log_p[-1], machine.recognition[l], _states(machine.sizes[l])))
@@ -121,18 +126,11 @@ def log_upward(machine: HelmholtzMachine, patterns: Patterns) -> list[Tensor]:
 
 
 def log_downward(machine: HelmholtzMachine) -> list[Tensor]:
-    "Log-probabilities of the states of every layer of a single machine driven by the prior."
-    log_p = [log_table(_logits(machine.prior, machine.prior.weight.new_empty(1, 0)))[0]]
+    "The logarithms of what `downward` gives."
+    log_p = [log_table(_logits(machine.prior, torch.empty(1, 0)))[..., 0, :]]
     for l in range(len(machine.generative) - 1, -1, -1):
         log_p.insert(0, push(log_p[0], machine.generative[l], _states(machine.sizes[l + 1])))
     return log_p
-
-
-def _each_replica(machine, log_distributions, largest):
-    _check_machine(machine, largest)
-    replicas = range(math.prod(machine.replicas))
-    runs = zip(*(log_distributions(machine.replica(r)) for r in replicas), strict=True)
-    return [torch.stack(run).exp().reshape(*machine.replicas, -1) for run in runs]
 
 
 def _check_machine(machine, largest):
@@ -149,17 +147,13 @@ def mutual_information(layer: BinaryLayer, p: Tensor) -> Tensor:
 def _conditional_entropy(p, layer, x):
     s = _logits(layer, x)
     h = -(s.sigmoid() * logsigmoid(s) + (-s).sigmoid() * logsigmoid(-s))
-    return p @ h.sum(-1)
+    return (p * h.sum(-1)).sum(-1)
 
 # %% ../nbs/08_exact.ipynb #08-27
 def exact_report(machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST) -> pd.DataFrame:
     "Exact H, H/max, top, I, KL (nats) of every layer, direction and replica, and the off-support mass at layer 0."
     _check_machine(machine, largest)
-    reports = []
-    for r in range(math.prod(machine.replicas)):
-        one = machine.replica(r)
-        reports.append(tidy_frame(_rows(one, patterns)).assign(replica=r))
-    return pd.concat(reports, ignore_index=True)
+    return tidy_frame(_rows(machine, patterns))
 
 
 def _rows(machine: HelmholtzMachine, patterns: Patterns):
@@ -168,17 +162,17 @@ def _rows(machine: HelmholtzMachine, patterns: Patterns):
         for way, log_p, log_q in [("recognition", up[l], down[l]), ("generative", down[l], up[l])]:
             yield way, l, "H", _entropy(log_p)
             yield way, l, "H/max", _entropy(log_p) / (n * math.log(2))
-            yield way, l, "top", log_p.max().exp()
+            yield way, l, "top", log_p.amax(-1).exp()
             yield way, l, "KL", _kl(log_p, log_q)
     for l, (below, above) in enumerate(zip(machine.recognition, machine.generative, strict=True)):
         source = (patterns.weights, patterns.bits) if l == 0 else (up[l].exp(), _states(machine.sizes[l]))
         yield "recognition", l, "I", _entropy(up[l + 1]) - _conditional_entropy(source[0], below, source[1])
         source = down[l + 1].exp(), _states(machine.sizes[l + 1])
         yield "generative", l, "I", _entropy(down[l]) - _conditional_entropy(source[0], above, source[1])
-    seen = up[0] > -math.inf
-    on_support = torch.logsumexp(down[0][seen], 0)
-    yield "generative", 0, "off-support", torch.exp(torch.logsumexp(down[0][~seen], 0)) if (~seen).any() else 0.0
-    yield "generative", 0, "KL on support", _kl(down[0][seen] - on_support, up[0][seen])
+    seen = torch.zeros(2 ** machine.sizes[0], dtype=torch.bool).index_fill_(0, encode(patterns.bits), True)
+    on_support = torch.logsumexp(down[0][..., seen], -1, keepdim=True)
+    yield "generative", 0, "off-support", down[0][..., ~seen].exp().sum(-1)
+    yield "generative", 0, "KL on support", _kl(down[0][..., seen] - on_support, up[0][..., seen])
 
 # %% ../nbs/08_exact.ipynb #08-36
 def clamped_kl(p: Tensor, q: Tensor, log_zero: float = -100.0) -> Tensor:

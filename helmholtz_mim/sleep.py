@@ -6,7 +6,7 @@ __all__ = ['dream', 'learn_recognition_']
 # %% ../nbs/05_sleep.ipynb #05-02
 from torch import Tensor
 
-from .layers import Generator
+from .layers import Generator, bernoulli
 from .machine import HelmholtzMachine
 from .wake import Allocate, sample
 
@@ -14,13 +14,13 @@ from .wake import Allocate, sample
 def dream(
     machine: HelmholtzMachine,
     count: int,  # how many dreams (for each replica)
-    allocate: Allocate = sample,  # decides the pattern of each layer, the data layer included
+    allocate: Allocate = sample,  # decides the pattern of each layer below the top, the data layer included
     *,
     generator: Generator,
 ) -> list[Tensor]:
     "One pattern per layer, generated downward from the prior: each `(*replicas, count, units)`, data layer first."
     nothing = machine.prior.weight.new_empty(*machine.replicas, count, 0)
-    z = [allocate(len(machine.sizes) - 1, machine.prior(nothing), generator)]
+    z = [bernoulli(machine.prior(nothing), generator=generator)]
     for l in range(len(machine.generative) - 1, -1, -1):
         z.insert(0, allocate(l, machine.generative[l](z[0]), generator))
     return z

@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['Report', 'Advance', 'Engine', 'ENGINES', 'TrainConfig', 'splitmix64', 'Stream', 'draw_order', 'cumulative_weights',
-           'readable', 'losses', 'tidy_frame', 'NotApplicable', 'train', 'progress']
+           'draw_turns', 'in_turn', 'Phases', 'phases', 'readable', 'observe', 'losses', 'tidy_frame', 'NotApplicable',
+           'train', 'progress']
 
 # %% ../nbs/06_training.ipynb #06-02
 import math
@@ -35,7 +36,9 @@ class TrainConfig:
     batch: int = 1  # data patterns of one wake phase; as many as there are, or more: full batch
     dreams: int = 0  # dreams of one sleep phase; as many as the batch if 0
     lr: float = 0.1  # learning rate of the delta rule
-    every: int = 10  # each so many-th wake phase is left to `allocate`, the others sample
+    every: int = 10  # each so many-th step is left to `allocate`, the others sample
+    fraction: float | None = None  # or instead: a random fraction of the data is, this much of each batch
+    anneal: float | None = None  # the fraction falls linearly to zero by this part of the training
     report_every: int = 10  # epochs between two reports
 
     def __post_init__(self):
@@ -47,6 +50,12 @@ class TrainConfig:
                 raise ValueError(f"{name} is a whole number of at least 1, not {value}")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"the learning rate lr is a positive number, not {self.lr}")
+        for name in ("fraction", "anneal"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} lies between 0 and 1, not at {value}")
+        if self.anneal is not None and not (self.fraction and self.anneal):
+            raise ValueError("anneal lets a fraction fall to zero: give a fraction too, and an anneal above 0")
 
 # %% ../nbs/06_training.ipynb #06-08
 def splitmix64(key: np.ndarray, counter: np.ndarray) -> np.ndarray:
@@ -93,28 +102,84 @@ def cumulative_weights(patterns: Patterns) -> Tensor | None:
     return cumulative
 
 # %% ../nbs/06_training.ipynb #06-15
+def draw_turns(
+    patterns: Patterns, config: TrainConfig, epoch: int, coins: Callable, replicas: tuple[int, ...] = ()
+) -> Tensor:
+    "For each datum of that epoch (counted from 0), whether the rule decides: booleans `(*replicas, epoch)`."
+    shape = (*replicas, patterns.epoch)
+    if config.fraction is None:
+        steps = -(-patterns.epoch // config.batch)
+        step = epoch * steps + torch.arange(patterns.epoch) // config.batch
+        return ((step + 1) % config.every == 0).expand(shape)
+    decline = 1 - epoch / (config.anneal * config.epochs) if config.anneal else 1.0
+    return coins(shape) < config.fraction * max(decline, 0.0)
+
+
+def in_turn(allocate: Allocate, turn: Tensor) -> Allocate:
+    "The rule that lets `allocate` decide for the data whose turn it is, `(*replicas, batch)`, and tosses for the others."
+    if turn.all():
+        return allocate
+    if not turn.any():
+        return sample
+
+    def decide(layer, p, generator):
+        u = generator(tuple(p.shape))
+        decided, tossed = (rule(layer, p, lambda shape: u) for rule in (allocate, sample))
+        return torch.where(turn.unsqueeze(-1), decided, tossed)
+
+    return decide
+
+# %% ../nbs/06_training.ipynb #06-18
+@dataclass
+class Phases:
+    "A rule for each phase; `train` takes a plain rule to be for the wake phase only."
+
+    awake: Allocate = sample
+    asleep: Allocate = sample
+
+
+def phases(allocate: Allocate | Phases) -> tuple[Allocate, Allocate]:
+    "The rules of the wake and of the sleep phase."
+    return (allocate.awake, allocate.asleep) if isinstance(allocate, Phases) else (allocate, sample)
+
+
 def readable(
-    machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig, allocate: Allocate, stream: Stream
+    machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig, allocate: Allocate | Phases, stream: Stream, turns: Stream
 ) -> Advance:
     "The definition of training: a function that trains the machine, in place, for so many more epochs."
-    observe = getattr(allocate, "observe", None)
-    bits, step = patterns.bits.to(machine.prior.weight), 0
+    awake, asleep = phases(allocate)
+    bits, epoch = patterns.bits.to(machine.prior.weight), 0
+    hidden, units = sum(machine.sizes[1:]), sum(machine.sizes)
+
+    def step(x: Tensor, turn: Tensor) -> None:
+        night = stream.position + x.shape[-2] * hidden
+        z = wake(machine, x, in_turn(awake, turn), generator=stream)
+        learn_generative_(machine, z, config.lr)
+        observe(awake, z)
+        stream.position = night
+        d = dream(machine, config.dreams, in_turn(asleep, turn[..., :1]), generator=stream)
+        learn_recognition_(machine, d, config.lr)
+        observe(asleep, d)
+        stream.position = night + config.dreams * units
 
     def advance(epochs: int) -> None:
-        nonlocal step
+        nonlocal epoch
         for _ in range(epochs):
-            for batch in draw_order(patterns, stream, machine.replicas).split(config.batch, -1):
-                step += 1
-                rule = allocate if step % config.every == 0 else sample
-                z = wake(machine, bits[batch], rule, generator=stream)
-                learn_generative_(machine, z, config.lr)
-                if observe:
-                    observe(z)
-                learn_recognition_(machine, dream(machine, config.dreams, generator=stream), config.lr)
+            order = draw_order(patterns, stream, machine.replicas).split(config.batch, -1)
+            turn = draw_turns(patterns, config, epoch, turns, machine.replicas).split(config.batch, -1)
+            for batch, whose in zip(order, turn, strict=True):
+                step(bits[batch], whose)
+            epoch += 1
 
     return advance
 
-# %% ../nbs/06_training.ipynb #06-17
+
+def observe(rule: Allocate, z: list[Tensor]) -> None:
+    "Show a rule that remembers the patterns that were used."
+    if hasattr(rule, "observe"):
+        rule.observe(z)
+
+# %% ../nbs/06_training.ipynb #06-20
 def losses(machine: HelmholtzMachine, patterns: Patterns, *, generator: torch.Generator) -> pd.DataFrame:
     "Surprise per unit (nats) of each predicted layer: generative awake, recognition asleep; sampled once per pattern."
     z = wake(machine, patterns.bits.to(machine.prior.weight), generator=generator)
@@ -136,8 +201,8 @@ def tidy_frame(rows) -> pd.DataFrame:
     ]
     return pd.DataFrame(table, columns=columns)
 
-# %% ../nbs/06_training.ipynb #06-22
-Engine = Callable[[HelmholtzMachine, Patterns, TrainConfig, Allocate, Stream], Advance]
+# %% ../nbs/06_training.ipynb #06-25
+Engine = Callable[[HelmholtzMachine, Patterns, TrainConfig, Allocate | Phases, Stream, Stream], Advance]
 ENGINES: dict[str, Engine] = {"torch": readable}
 
 
@@ -150,7 +215,7 @@ def train(
     patterns: Patterns | Tensor,
     config: TrainConfig,
     *,
-    allocate: Allocate = sample,  # decides hidden patterns in every `config.every`-th wake phase
+    allocate: Allocate | Phases = sample,  # decides hidden patterns when it is its turn
     report: Report | None = None,  # what to measure; the losses of both phases if left out
     engine: str = "auto",  # "torch", "compiled", or whichever is faster here
     generator: torch.Generator,
@@ -159,16 +224,17 @@ def train(
     patterns = patterns if isinstance(patterns, Patterns) else Patterns(patterns)
     if patterns.units != machine.sizes[0]:
         raise ValueError(f"the machine's data layer has {machine.sizes[0]} units, the patterns have {patterns.units}")
-    advance = _start(engine, machine, patterns, config, allocate, Stream(machine.replicas, generator=generator))
+    stream, turns = (Stream(machine.replicas, generator=generator) for _ in range(2))
+    advance = _start(engine, machine, patterns, config, allocate, stream, turns)
     report = report or partial(losses, generator=torch.Generator().manual_seed(0))
-    begin = getattr(allocate, "begin", None)
+    begins = [rule.begin for rule in phases(allocate) if hasattr(rule, "begin")]
     history, steps = [report(machine, patterns)], -(-patterns.epoch // config.batch)
     for epoch in progress(range(1, config.epochs + 1), "training", "epoch"):
-        if begin:
-            begin(machine, patterns, config.lr)
+        for begin in begins:
+            begin(machine, patterns, config.lr, turns)
         due = epoch % config.report_every == 0 or epoch == config.epochs
-        if begin or due:
-            advance(1 if begin else (epoch - 1) % config.report_every + 1)
+        if begins or due:
+            advance(1 if begins else (epoch - 1) % config.report_every + 1)
         if due:
             history.append(report(machine, patterns).assign(step=epoch * steps))
     return pd.concat(history, ignore_index=True)
@@ -180,12 +246,12 @@ def progress(steps, what: str, unit: str):
     return tqdm(steps, desc=what, unit=unit, disable=silent, leave=False, delay=1)
 
 
-def _start(engine, machine, patterns, config, allocate, stream) -> Advance:
+def _start(engine, *run) -> Advance:
     if engine != "auto":
-        return named(ENGINES, engine, "engine")(machine, patterns, config, allocate, stream)
+        return named(ENGINES, engine, "engine")(*run)
     for make in reversed(ENGINES.values()):
         try:
-            return make(machine, patterns, config, allocate, stream)
+            return make(*run)
         except NotApplicable:
             continue
     raise NotApplicable("no engine runs this")
