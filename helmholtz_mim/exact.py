@@ -117,6 +117,8 @@ def downward(machine: HelmholtzMachine, *, largest: int = LARGEST) -> list[Tenso
 
 def log_upward(machine: HelmholtzMachine, patterns: Patterns) -> list[Tensor]:
     "The logarithms of what `upward` gives."
+    if patterns.units != machine.sizes[0]:
+        raise ValueError(f"the machine's data layer has {machine.sizes[0]} units, the patterns have {patterns.units}")
     data = torch.zeros(2 ** machine.sizes[0]).double().index_add_(0, encode(patterns.bits), patterns.weights)
     log_p = [data.log().expand(*machine.replicas, -1)]
     log_p.append(push(patterns.weights.log(), machine.recognition[0], patterns.bits))
@@ -169,7 +171,7 @@ def _rows(machine: HelmholtzMachine, patterns: Patterns):
         yield "recognition", l, "I", _entropy(up[l + 1]) - _conditional_entropy(source[0], below, source[1])
         source = down[l + 1].exp(), _states(machine.sizes[l + 1])
         yield "generative", l, "I", _entropy(down[l]) - _conditional_entropy(source[0], above, source[1])
-    seen = torch.zeros(2 ** machine.sizes[0], dtype=torch.bool).index_fill_(0, encode(patterns.bits), True)
+    seen = torch.zeros(2 ** machine.sizes[0], dtype=torch.bool).index_fill_(0, encode(patterns.bits[patterns.weights > 0]), True)
     on_support = torch.logsumexp(down[0][..., seen], -1, keepdim=True)
     yield "generative", 0, "off-support", down[0][..., ~seen].exp().sum(-1)
     yield "generative", 0, "KL on support", _kl(down[0][..., seen] - on_support, up[0][..., seen])

@@ -1,0 +1,141 @@
+"""The compiled engine is the readable loop: same coins, same weights."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from conftest import same_weights
+from numba import cfunc
+
+from helmholtz_mim import HelmholtzMachine, NotApplicable, Patterns, TrainConfig, Twin, states, train, well_formed
+from helmholtz_mim.engine import decide_signature, no_state, watch_signature
+
+PROTOCOLS = {"online": (1, 1), "long nights": (1, 12), "long days": (7, 1), "mini-batch": (10, 10), "full batch": (99, 99)}
+WORLDS = {  # neither has a whole number of batches of ten
+    "even": well_formed(8),
+    "weighted": Patterns(states(8)[3::7], weights=torch.arange(1, 38), epoch=55),
+}
+
+
+def trained(engine, world, batch, dreams, bias=False, scale=0.0, replicas=(), steps=1000, machine=None, **options):
+    """A machine after at least so many steps."""
+    machine = machine or HelmholtzMachine((8, 5, 3), bias=bias, replicas=replicas).double()
+    machine.randomise_(scale, generator=torch.Generator().manual_seed(5))
+    epochs = -(-steps // -(-world.epoch // batch))
+    config = TrainConfig(epochs, batch, dreams, every=options.pop("every", 10), report_every=epochs)
+    train(machine, world, config, engine=engine, generator=torch.Generator().manual_seed(7), **options)
+    return machine
+
+
+every_kind = itertools.product(PROTOCOLS, WORLDS, [False, True], [0.0, 0.7], [(2, 2)])
+every_stack = itertools.product(PROTOCOLS, ["weighted"], [True], [0.7], [(), (3,)])
+
+
+@pytest.mark.parametrize("protocol, world, bias, scale, replicas", [*every_kind, *every_stack])
+def test_engines_agree(protocol, world, bias, scale, replicas):
+    slow, fast = (
+        trained(engine, WORLDS[world], *PROTOCOLS[protocol], bias, scale, replicas) for engine in ("torch", "compiled")
+    )
+    assert same_weights(slow, fast, atol=1e-9)
+    assert slow.recognition[0].weight.abs().max() > 0.01
+
+
+def test_threads_make_no_difference():
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            results.append(trained("compiled", WORLDS["even"], 1, 1, replicas=(7,)))
+    finally:
+        torch.set_num_threads(threads)
+    assert same_weights(results[0], results[1]) and same_weights(results[0], results[2])
+
+
+def test_replicas_make_no_difference_to_each_other():
+    stack, fewer = (trained("compiled", WORLDS["even"], 1, 1, replicas=(n,)) for n in (5, 3))
+    assert all(same_weights(stack.replica(i), fewer.replica(i)) for i in range(3))
+
+
+def test_a_machine_in_single_precision_is_trained_in_double():
+    small = HelmholtzMachine((8, 5, 3), bias=True, replicas=(2,)).float()
+    trained("compiled", WORLDS["weighted"], 1, 1, machine=small)
+    exact = trained("compiled", WORLDS["weighted"], 1, 1, bias=True, replicas=(2,))
+    assert small.prior.bias.dtype == torch.float32
+    assert same_weights(small, exact.float())
+
+
+def test_auto_takes_the_compiled_engine_where_it_applies():
+    auto, fast, slow = (trained(e, WORLDS["even"], 1, 1, steps=2000) for e in ("auto", "compiled", "torch"))
+    assert same_weights(auto, fast) and not same_weights(auto, slow)
+
+
+# Rules
+
+
+def all_on(layer, p, generator):
+    return torch.ones_like(p)
+
+
+def test_a_rule_without_a_twin_runs_on_the_readable_loop():
+    auto, slow = (trained(e, WORLDS["even"], 1, 1, steps=100, allocate=all_on, every=1) for e in ("auto", "torch"))
+    plain = trained("auto", WORLDS["even"], 1, 1, steps=100)
+    assert same_weights(auto, slow) and not same_weights(auto, plain)
+
+
+def test_a_rule_without_a_twin_is_refused_by_the_engine():
+    with pytest.raises(NotApplicable, match="'all_on' has no compiled twin: use engine='torch'"):
+        trained("compiled", WORLDS["even"], 1, 1, allocate=all_on)
+
+
+def test_other_devices_are_refused_by_the_engine():
+    with pytest.raises(NotApplicable, match="on the CPU: use engine='torch'"):
+        trained("compiled", WORLDS["even"], 1, 1, machine=HelmholtzMachine((8, 5, 3)).to("meta"))
+
+
+@cfunc(decide_signature)
+def decide_rarest(layer, p, u, state, y):
+    for j in range(p.size):
+        y[j] = 1.0 if 2 * state[j] < state[p.size] else 0.0
+
+
+@cfunc(watch_signature)
+def watch_rarest(layer, y, batch, left, state):
+    for j in range(y.size):
+        state[j] += y[j]
+    state[y.size] += 1
+
+
+class Rarest:
+    """Turn on the units that were on less than half of the time: a rule with a memory and a twin."""
+
+    def __init__(self, machine):
+        self.counts, starts = no_state(machine)
+        hidden = [n + 1 for n in machine.sizes[1:]]
+        self.starts = np.concatenate([[0, 0], np.cumsum(hidden)]).astype(starts.dtype)
+        self.counts = np.zeros((len(self.counts), sum(hidden)))
+
+    def at(self, layer):
+        return self.counts[:, self.starts[layer] : self.starts[layer + 1]]
+
+    def __call__(self, layer, p, generator):
+        seen = torch.from_numpy(self.at(layer).copy())
+        return (2 * seen[:, :-1] < seen[:, -1:]).to(p).unsqueeze(-2).expand(p.shape)
+
+    def observe(self, z):
+        for layer, y in enumerate(z[1:], 1):
+            self.at(layer)[:, :-1] += y.sum(-2).numpy()
+            self.at(layer)[:, -1] += y.shape[-2]
+
+    def twin(self, machine):
+        return Twin(decide_rarest, watch_rarest, self.counts, self.starts)
+
+
+def test_a_rule_may_bring_its_own_twin():
+    runs = {}
+    for engine in ("torch", "compiled"):
+        rule = Rarest(HelmholtzMachine((8, 5, 3), replicas=(3,)))
+        runs[engine] = trained(engine, WORLDS["even"], 1, 1, replicas=(3,), allocate=rule, every=4), rule
+    assert same_weights(runs["torch"][0], runs["compiled"][0], atol=1e-9)
+    assert np.array_equal(runs["torch"][1].counts, runs["compiled"][1].counts)
+    assert not same_weights(runs["compiled"][0], trained("compiled", WORLDS["even"], 1, 1, replicas=(3,)))

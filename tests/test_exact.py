@@ -1,0 +1,275 @@
+"""Exact diagnostics against plain sums over states, against samples, and against theorems."""
+
+import itertools
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from helmholtz_mim import (
+    BinaryLayer,
+    HelmholtzMachine,
+    Patterns,
+    channel,
+    clamped_kl,
+    downward,
+    dream,
+    encode,
+    entropy,
+    exact_report,
+    kl,
+    mutual_information,
+    states,
+    upward,
+    wake,
+    well_formed,
+)
+from helmholtz_mim.exact import push, push_in_logs
+
+SIZES = (4, 3, 2)
+WORLD = Patterns(states(4)[[1, 2, 9, 11, 11, 15]], weights=[1, 2, 3, 1, 1, 0])  # one twice, one never
+seeds, widths = st.integers(0, 2**32), st.integers(1, 5)
+
+
+def random_layer(n_in, n_out, seed, scale=2.0):
+    generator = torch.Generator().manual_seed(seed)
+    layer = BinaryLayer(n_in, n_out, bias=True).double()
+    for tensor in layer.state_dict().values():
+        tensor.normal_(std=scale, generator=generator)
+    return layer
+
+
+def random_distribution(n, seed):
+    p = torch.rand(2**n, generator=torch.Generator().manual_seed(seed)).pow(3)
+    return p / p.sum()
+
+
+def measured(report):
+    """(measure, direction, layer) to value, for a report on one machine."""
+    return report.set_index(["measure", "direction", "layer"]).value.to_dict()
+
+
+# Channels
+
+
+@given(st.integers(1, 3), st.integers(1, 3), seeds)
+def test_a_channel_is_what_a_double_loop_makes_of_it(n_in, n_out, seed):
+    layer, table = random_layer(n_in, n_out, seed), torch.empty(2**n_in, 2**n_out)
+    for x, y in itertools.product(range(2**n_in), range(2**n_out)):
+        table[x, y] = layer.log_prob(states(n_out)[[y]], states(n_in)[[x]]).exp()
+    assert_close(channel(layer), table)
+    assert_close(channel(layer).sum(-1), torch.ones(2**n_in))
+
+
+@given(widths, widths, seeds)
+def test_pushing_a_distribution_is_a_double_loop_over_states(n_in, n_out, seed):
+    layer, p = random_layer(n_in, n_out, seed), random_distribution(n_in, seed + 1)
+    p[0] = 0.0
+    table, pushed = channel(layer), torch.zeros(2**n_out)
+    for x, y in itertools.product(range(2**n_in), range(2**n_out)):
+        pushed[y] += p[x] * table[x, y]
+    for way in (push(p.log(), layer, states(n_in)), push_in_logs(p.log(), layer.logits(states(n_in)))):
+        assert_close(way.exp(), pushed)
+
+
+def test_long_inputs_are_pushed_in_blocks():
+    layer, p = random_layer(12, 11, 0, scale=0.5), random_distribution(12, 1)
+    assert_close(push(p.log(), layer, states(12)).exp(), p @ channel(layer))
+    assert_close(push_in_logs(p.log(), layer.logits(states(12))).exp(), p @ channel(layer))
+
+
+@pytest.mark.parametrize("weight", [300.0, 1e4])
+def test_nothing_is_clamped(weight):
+    layer = BinaryLayer(3, 4)
+    layer.weight.fill_(weight)
+    p = torch.tensor([0.0, 0.5, 0, 0, 0.5, 0, 0, 0])  # one unit on, so that each output is on for certain
+    rare = push(p.log(), layer, states(3))
+    assert_close(rare, -weight * (4 - states(4).sum(-1)))
+    assert_close(rare, push_in_logs(p.log(), layer.logits(states(3))))
+
+
+# The report
+
+
+def joint_tables(machine, patterns, way):
+    """For each pair of layers the table p(z_l, z_{l+1}), by a plain sum over all states of all layers."""
+    z = states(sum(machine.sizes)).split(machine.sizes, dim=-1)
+    if way == "generative":
+        p = machine.prior.log_prob(z[-1], z[-1][:, :0]).exp()
+        for l, g in enumerate(machine.generative):
+            p = p * g.log_prob(z[l], z[l + 1]).exp()
+    else:
+        data = torch.zeros(2 ** machine.sizes[0]).index_add(0, encode(patterns.bits), patterns.weights)
+        p = data[encode(z[0])]
+        for l, r in enumerate(machine.recognition):
+            p = p * r.log_prob(z[l + 1], z[l]).exp()
+    tables = []
+    for l, (n, m) in enumerate(itertools.pairwise(machine.sizes)):
+        place = encode(z[l]) * 2**m + encode(z[l + 1])
+        tables.append(torch.zeros(2 ** (n + m)).index_add(0, place, p).reshape(2**n, 2**m))
+    return tables
+
+
+def information(table):
+    return entropy(table.sum(0)) + entropy(table.sum(1)) - entropy(table.flatten())
+
+
+@given(seeds)
+def test_the_report_is_a_plain_sum_over_joint_states(seed):
+    machine = HelmholtzMachine(SIZES, bias=True).randomise_(2.0, generator=torch.Generator().manual_seed(seed))
+    value, layers = measured(exact_report(machine, WORLD)), {}
+    for way in ("recognition", "generative"):
+        tables = joint_tables(machine, WORLD, way)
+        layers[way] = [tables[0].sum(1), *(t.sum(0) for t in tables)]
+        for l, table in enumerate(tables):
+            assert_close(value["I", way, l], information(table).item())
+    for l, n in enumerate(SIZES):
+        pair = layers["recognition"][l], layers["generative"][l]
+        for way, p, q in [("recognition", *pair), ("generative", *pair[::-1])]:
+            assert_close(value["H", way, l], entropy(p).item())
+            assert_close(value["H/max", way, l], entropy(p).item() / n / math.log(2))
+            assert_close(value["top", way, l], p.max().item())
+            assert_close(value["KL", way, l], kl(p, q).item())
+
+
+def test_distributions_are_those_of_the_joint_states(random_machine):
+    machine = random_machine(SIZES, bias=True, replicas=(2, 3))
+    up, down = upward(machine, WORLD), downward(machine)
+    for way, found in [("recognition", up), ("generative", down)]:
+        tables = joint_tables(machine.replica(4), WORLD, way)
+        for l, p in enumerate([tables[0].sum(1), *(t.sum(0) for t in tables)]):
+            assert found[l].shape == (2, 3, 2 ** SIZES[l])
+            assert_close(found[l][1, 1], p)
+
+
+def test_the_report_agrees_with_a_large_sample(random_machine, generator):
+    machine, count = random_machine(SIZES, bias=True), 400_000
+    value = measured(exact_report(machine, WORLD))
+    data = WORLD.bits.double()[torch.multinomial(WORLD.weights, count, True, generator=generator)]
+    awake, asleep = wake(machine, data, generator=generator), dream(machine, count, generator=generator)
+    for way, z in [("recognition", awake), ("generative", asleep)]:
+        for l, (n, m) in enumerate(itertools.pairwise(SIZES)):
+            place = encode(z[l]) * 2**m + encode(z[l + 1])
+            table = torch.bincount(place, minlength=2 ** (n + m)).double().reshape(2**n, 2**m) / count
+            assert_close(value["I", way, l], information(table).item(), rtol=0, atol=0.01)
+            assert_close(value["H", way, l], entropy(table.sum(1)).item(), rtol=0, atol=0.01)
+
+
+def test_patterns_that_never_occur_are_off_the_support(random_machine):
+    machine = random_machine(SIZES, bias=True)
+    value, model = measured(exact_report(machine, WORLD)), downward(machine)[0]
+    support = model[[1, 2, 9, 11]]
+    assert_close(value["off-support", "generative", 0], 1 - support.sum().item())
+    assert_close(value["KL on support", "generative", 0], kl(support / support.sum(), torch.tensor([1, 2, 3, 2]) / 8).item())
+    assert value["KL", "generative", 0] == math.inf
+
+
+def test_data_everywhere_leaves_nothing_off_the_support(random_machine):
+    machine, everything = random_machine(SIZES), Patterns(states(4), weights=torch.arange(1, 17))
+    value = measured(exact_report(machine, everything))
+    assert value["off-support", "generative", 0] == 0
+    assert_close(value["KL on support", "generative", 0], value["KL", "generative", 0])
+
+
+def test_saturated_machines_have_finite_reports(random_machine):
+    machine = random_machine(SIZES, bias=True, scale=1000.0)
+    report = exact_report(machine, Patterns(states(4)))
+    assert report.value.map(math.isfinite).all()
+    assert (report.query("measure in ('H', 'KL', 'I')").value > -1e-9).all()
+
+
+def test_replicas_are_reported_one_by_one(random_machine):
+    machine = random_machine(SIZES, bias=True, replicas=(2, 3))
+    report = exact_report(machine, WORLD)
+    assert report.replica.unique().tolist() == list(range(6))
+    alone, together = measured(exact_report(machine.replica(4), WORLD)), measured(report[report.replica == 4])
+    assert_close(together, alone)
+
+
+def test_single_precision_machines_are_reported_in_double(random_machine):
+    machine = random_machine(SIZES, bias=True).float()
+    single, double = (measured(exact_report(m, WORLD)) for m in (machine, machine.replica(0).double()))
+    assert_close(single, double, rtol=1e-4, atol=1e-5)
+    assert all(p.dtype == torch.float64 for p in [*upward(machine, WORLD), *downward(machine)])
+
+
+# Theorems
+
+
+@given(widths, widths, widths, seeds)
+def test_information_is_bounded_and_only_lost_on_the_way(n, m, k, seed):
+    first, second, p = random_layer(n, m, seed), random_layer(m, k, seed + 1), random_distribution(n, seed + 2)
+    middle, through = p @ channel(first), channel(first) @ channel(second)
+    near, late = mutual_information(first, p), mutual_information(second, middle)
+    assert -1e-12 <= near <= min(entropy(p), entropy(middle)) + 1e-12
+    assert information(p[:, None] * through) <= min(near, late) + 1e-12
+
+
+@given(st.integers(1, 6), seeds)
+def test_independent_units_have_at_least_the_entropy_of_the_layer(n, seed):
+    p = random_distribution(n, seed)
+    means = p @ states(n)
+    assert entropy(torch.stack([means, 1 - means], -1)).sum() >= entropy(p) - 1e-12
+
+
+@given(st.integers(1, 6), seeds)
+def test_divergence_is_positive_except_from_itself(n, seed):
+    p, q = random_distribution(n, seed), random_distribution(n, seed + 1)
+    assert kl(p, q) > 0 and kl(p, p) == 0
+    assert_close(clamped_kl(p, q), kl(p, q))
+
+
+def test_entropy_of_known_distributions():
+    assert entropy(torch.tensor([1.0, 0, 0])) == 0
+    assert_close(entropy(torch.full((3, 8), 1 / 8)), torch.full((3,), 3 * math.log(2)))
+
+
+# Limits
+
+
+def test_tables_beyond_the_limit_are_refused():
+    wide = HelmholtzMachine((17, 10))
+    data, layer = Patterns(torch.zeros(1, 17)), wide.recognition[0]
+    for ask in (lambda: exact_report(wide, data), lambda: downward(wide), lambda: channel(layer)):
+        with pytest.raises(ValueError, match=r"2\^27 entries, and 2\^26 is the limit.*sampled_report"):
+            ask()
+    assert len(downward(wide, largest=27)) == 2
+
+
+@pytest.mark.parametrize("units", [3, 5])
+def test_patterns_of_another_width_are_refused(units):
+    for ask in (exact_report, upward):
+        with pytest.raises(ValueError, match=f"data layer has 4 units, the patterns have {units}"):
+            ask(HelmholtzMachine(SIZES), Patterns(torch.zeros(1, units)))
+
+
+MEMORY = """
+import resource, torch
+from helmholtz_mim import HelmholtzMachine, exact_report, well_formed
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+_ = exact_report(HelmholtzMachine((8, 3)), well_formed(8))
+machine = HelmholtzMachine((12, 10, 8, 6, 3), replicas=(REPLICAS,)).randomise_(SCALE, generator=torch.Generator().manual_seed(0))
+before = peak()
+_ = exact_report(machine, well_formed(12))
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in kilobytes on Linux")
+@pytest.mark.parametrize("replicas, scale", [(1, 1.0), (16, 1.0), (16, 300.0)])
+def test_a_report_fits_into_200_megabytes(replicas, scale):
+    code = MEMORY.replace("REPLICAS", str(replicas)).replace("SCALE", str(scale))
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 200 * 1024
+
+
+def test_the_faithful_machine_starts_from_ignorance():
+    value = measured(exact_report(HelmholtzMachine((12, 10, 8, 6, 3)), well_formed(12)))
+    assert_close(value["KL", "recognition", 0], 12 * math.log(2) - math.log(905))
+    assert_close(value["off-support", "generative", 0], 1 - 905 / 4096)
+    assert all(abs(v) < 1e-9 for (measure, _, _), v in value.items() if measure == "I")
