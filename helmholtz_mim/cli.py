@@ -6,6 +6,7 @@ __all__ = ['BOOK_SIZES', 'FIGURES', 'Command', 'written_whole', 'claim', 'Train'
 
 # %% ../nbs/19_command_line.ipynb #19-02
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import matplotlib
 import pandas as pd
 import torch
 import tyro
+from matplotlib.figure import Figure as Picture
 
 from .collapse import draw_layers, train_by_the_book
 from .datasets import dataset, named
@@ -31,6 +33,7 @@ from .training import TrainConfig, train
 @contextmanager
 def written_whole(path: Path):
     "A temporary path that becomes `path` when the block ends, or disappears if it fails."
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         yield partial
@@ -40,12 +43,12 @@ def written_whole(path: Path):
 
 
 def claim(folder: Path, names: list[str], force: bool) -> list[Path]:
-    "The paths of the files to be written in a folder, which is made; refuses to overwrite or to write where it cannot."
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file, not a folder: choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"cannot write to {folder}: choose another --out")
+    "The paths of the files to be written in a folder; refuses to overwrite, and to write where it cannot. Makes nothing."
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is a file, not a folder: choose another --out")
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(f"cannot write to {nearest}: choose another --out")
     paths = [folder / name for name in names]
     for path in paths:
         if path.exists() and not force:
@@ -77,8 +80,8 @@ class Train:
         "Train and write `machine.safetensors`, `history.csv` and `config.json`."
         patterns = dataset(self.data)
         sizes = self.sizes or BOOK_SIZES[self.data]
-        if self.seeds < 1 or self.scale < 0:
-            raise ValueError(f"seeds is at least 1 and scale at least 0, not {self.seeds} and {self.scale}")
+        if self.seeds < 1 or not 0 <= self.scale < math.inf or not 0 <= self.seed < 2**63:
+            raise ValueError("seeds is at least 1, scale a number of at least 0, and seed between 0 and 2^63")
         config = TrainConfig(self.epochs, self.batch, self.dreams, self.lr, report_every=self.report_every)
         generator = torch.Generator().manual_seed(self.seed)
         machine = HelmholtzMachine(sizes, bias=self.bias, replicas=(self.seeds,)).randomise_(self.scale, generator=generator)
@@ -87,9 +90,9 @@ class Train:
         history = train(machine, patterns, config, report=report, engine=self.engine, generator=generator)
         record = {k: v for k, v in asdict(self).items() if k not in ("out", "force")}
         record |= dict(sizes=list(sizes), version=version("helmholtz_mim"))
-        save(machine, weights, **record)
         with written_whole(table) as partial:
             history.to_csv(partial, index=False)
+        save(machine, weights, **record)
         with written_whole(notes) as partial:
             partial.write_text(json.dumps(record, indent=1) + "\n")
         print(f"wrote {weights}, {table.name} and {notes.name}")
@@ -128,14 +131,13 @@ def summary(report: pd.DataFrame) -> pd.DataFrame:
     return pd.Series(text, groups.index).unstack("measure").fillna("")
 
 # %% ../nbs/19_command_line.ipynb #19-11
-def figure_1(path: Path, seeds: int) -> None:
+def figure_1(seeds: int) -> Picture:
     "Figure 1: the collapsed layers after plain wake-sleep."
     machine, rhythms, _ = train_by_the_book(seeds)
-    figure = draw_layers(machine.replica(0), rhythms, "Wake-sleep, online, 600 epochs: the upper layers have collapsed")
-    figure.savefig(path, dpi=110)
+    return draw_layers(machine.replica(0), rhythms, "Wake-sleep, online, 600 epochs: the upper layers have collapsed")
 
 
-FIGURES: dict[str, Callable[[Path, int], None]] = {"1": figure_1}
+FIGURES: dict[str, Callable[[int], Picture]] = {"1": figure_1}
 
 
 @dataclass
@@ -154,8 +156,9 @@ class Figure:
         makers = [named(FIGURES, name, "figure") for name in names]
         paths = claim(self.out, [f"figure_{name}.png" for name in names], self.force)
         for make, path in zip(makers, paths, strict=True):
+            picture = make(self.seeds)
             with written_whole(path) as partial:
-                make(partial, self.seeds)
+                picture.savefig(partial, dpi=110)
             print(f"wrote {path}")
 
 # %% ../nbs/19_command_line.ipynb #19-13

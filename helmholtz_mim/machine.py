@@ -35,6 +35,8 @@ class HelmholtzMachine(nn.Module):
         self.sizes, self.bias, self.replicas = tuple(sizes), bias, tuple(replicas)
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise ValueError(f"a machine needs at least two layers of at least one unit each, not sizes {self.sizes}")
+        if min(self.replicas, default=1) < 1:
+            raise ValueError(f"a stack holds at least one machine, so replicas cannot be {self.replicas}")
         pairs = list(zip(self.sizes, self.sizes[1:]))
         layer = partial(BinaryLayer, bias=bias, replicas=self.replicas)
         self.recognition = nn.ModuleList(layer(n, m) for n, m in pairs)  # type: ignore[assignment]

@@ -30,6 +30,12 @@ def test_machines_too_small_are_refused(sizes):
         HelmholtzMachine(sizes)
 
 
+@pytest.mark.parametrize("replicas", [(0,), (3, 0), (-1,)])
+def test_stacks_without_machines_are_refused(replicas):
+    with pytest.raises(ValueError, match="at least one machine"):
+        HelmholtzMachine((3, 2), replicas=replicas)
+
+
 def test_a_new_machine_knows_nothing():
     assert not any(tensor.any() for tensor in HelmholtzMachine((4, 3, 2), bias=True).state_dict().values())
 

@@ -1,0 +1,165 @@
+"""The command line: what it writes, and how it says no."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from conftest import same_weights
+
+from helmholtz_mim import cli, collapse, load, save
+from helmholtz_mim.cli import main
+
+TINY = "train --sizes 12 3 2 --epochs 4 --report-every 2 --seeds 2 --out run".split()
+FILES = ["config.json", "history.csv", "machine.safetensors"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty folder to work in, and the precision a program starts with."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_default_dtype(torch.float32)
+    return tmp_path
+
+
+def refusal(line):
+    """The sentence with which a command ends."""
+    with pytest.raises(SystemExit) as stopped:
+        main(line)
+    assert isinstance(stopped.value.code, str), "printed to the error stream, with exit status 1"
+    return stopped.value.code
+
+
+def listing(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def test_training_writes_weights_history_and_configuration(folder, capsys):
+    main(TINY)
+    assert listing(folder) == ["run", *(f"run/{name}" for name in FILES)]
+    assert capsys.readouterr().out.count("\n") == 1
+    machine = load("run/machine.safetensors")
+    assert (machine.sizes, machine.replicas) == ((12, 3, 2), (2,))
+    history = pd.read_csv("run/history.csv")
+    assert history.step.unique().tolist() == [0, 2 * 905, 4 * 905]
+    assert history.value.map(math.isfinite).sum() > 0 and set(history.measure) > {"H", "I", "KL"}
+    config = json.loads((folder / "run/config.json").read_text())
+    assert config["sizes"] == [12, 3, 2] and config["epochs"] == 4 and config["lr"] == 0.1 and config["version"]
+
+
+def test_the_configuration_is_enough_to_repeat_a_run(folder):
+    main([*TINY, "--scale", "0.5", "--seed", "3", "--bias"])
+    config = json.loads((folder / "run/config.json").read_text())
+    options = {k.replace("_", "-"): v for k, v in config.items() if k != "version" and v not in (None, True, False)}
+    words = [w for k, v in options.items() for w in (f"--{k}", *map(str, v if isinstance(v, list) else [v]))]
+    main(["train", *words, "--bias", "--out", "again"])
+    for name in ("config.json", "history.csv"):
+        assert (folder / "run" / name).read_bytes() == (folder / "again" / name).read_bytes(), name
+    assert same_weights(*(load(folder / run / "machine.safetensors") for run in ("run", "again")))
+
+
+def test_losses_are_measured_where_tables_are_too_large(folder):
+    main("train --data heartbeat --epochs 1 --seeds 1 --measure losses --out run".split())
+    assert set(pd.read_csv("run/history.csv").measure) == {"loss"}
+
+
+def test_nothing_is_overwritten_without_force(folder):
+    main(TINY)
+    before = {name: (folder / "run" / name).read_bytes() for name in FILES}
+    assert "use --force" in refusal([*TINY, "--seed", "1"])
+    assert {name: (folder / "run" / name).read_bytes() for name in FILES} == before
+    main([*TINY, "--seed", "1", "--force"])
+    assert listing(folder) == ["run", *(f"run/{name}" for name in FILES)]
+    assert (folder / "run/history.csv").read_bytes() != before["history.csv"]
+
+
+def test_a_report_has_a_row_for_each_layer_and_direction(capsys):
+    main(TINY)
+    capsys.readouterr()
+    main(["report", "run/machine.safetensors"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "±" in line] == ["generative", *"12", "recognition", *"12"]
+
+
+def test_figures_are_drawn_under_their_names(folder, monkeypatch):
+    monkeypatch.setattr(cli, "train_by_the_book", lambda seeds: collapse.train_by_the_book(seeds, epochs=2))
+    main("figure 1 --seeds 2 --out pictures".split())
+    assert listing(folder) == ["pictures", "pictures/figure_1.png"]
+    assert (folder / "pictures/figure_1.png").read_bytes().startswith(b"\x89PNG")
+    assert "use --force" in refusal("figure 1 --seeds 2 --out pictures".split())
+
+
+MISTAKES = {
+    "train --data bras": "did you mean 'bars'",
+    "train --epochs 0": "epochs is a whole number of at least 1",
+    "train --epochs -3": "epochs is a whole number of at least 1",
+    "train --batch 0": "batch is a whole number",
+    "train --dreams -1": "dreams is a whole number",
+    "train --lr 0": "lr is a positive number",
+    "train --lr -0.1": "lr is a positive number",
+    "train --lr nan": "lr is a positive number",
+    "train --seeds 0": "seeds is at least 1",
+    "train --scale nan": "scale a number",
+    "train --scale -1": "scale a number",
+    "train --seed 99999999999999999999": "seed between",
+    "train --sizes 12": "at least two layers",
+    "train --sizes 12 0": "at least one unit",
+    "train --sizes 5 3 --epochs 1": "data layer has 5 units, the patterns have 12",
+    "train --data heartbeat": "2^26 is the limit",
+    "train --engine tourch": "did you mean 'torch'",
+    "train --out file": "is a file, not a folder",
+    "train --out file/below": "is a file, not a folder",
+    "report absent": "there is no file absent",
+    "report file": "not a readable safetensors file",
+    "report short": "not a readable safetensors file",
+    "report unnamed": "does not say what it was trained on",
+    "report unnamed --data hartbeat": "did you mean 'heartbeat'",
+    "report unnamed --data bars": "data layer has 4 units, the patterns have 16",
+    "figure one": "no figure called 'one'",
+    "figure 1 --out file": "is a file, not a folder",
+    "figure 1 --seeds 0": "at least one machine",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_gets_one_sentence_and_leaves_nothing_behind(line, folder, random_machine):
+    save(random_machine((4, 2)), "unnamed")
+    (folder / "short").write_bytes((folder / "unnamed").read_bytes()[:99])
+    (folder / "file").write_text("something else")
+    before = listing(folder)
+    sentence = refusal(line.split())
+    assert sentence.startswith("helmholtz-mim: ") and MISTAKES[line] in sentence
+    assert "\n" not in sentence
+    assert listing(folder) == before
+
+
+def test_an_interrupted_run_leaves_nothing_behind(folder, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "train", interrupted)
+    assert "nothing was written" in refusal(TINY)
+    assert listing(folder) == []
+
+
+def test_a_result_appears_whole_or_not_at_all(folder):
+    (folder / "table.csv").write_text("old")
+    with pytest.raises(ZeroDivisionError), cli.written_whole(folder / "table.csv") as partial:
+        partial.write_text("half")
+        _ = 1 / 0
+    assert listing(folder) == ["table.csv"] and (folder / "table.csv").read_text() == "old"
+
+
+def test_as_a_program(folder):
+    def program(line):
+        command = [sys.executable, "-m", "helmholtz_mim", *line]
+        return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+
+    done = program(TINY)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("wrote run")
+    again = program(TINY)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr.startswith("helmholtz-mim: run/") and again.stderr.count("\n") == 1

@@ -1,0 +1,84 @@
+"""What somebody who installs the wheel gets."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = ["settings.ini", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "helmholtz_mim"]
+TOOLS = ["nbdev", "fastcore", "jupyter_core", "ipykernel", "IPython", "nbformat", "pytest", "hypothesis", "sphinx"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from a copy so that the tree stays as it is."""
+    copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
+    for name in SOURCES:
+        place = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        place(ROOT / name, copy / name)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", out]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, copy], check=True, capture_output=True)
+    return zipfile.ZipFile(*out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A folder that holds the package as the wheel brings it, and nothing else."""
+    folder = tmp_path_factory.mktemp("installed")
+    wheel.extractall(folder)
+    return folder
+
+
+def python(code, installed):
+    """Run code with the unpacked wheel in front of everything else, and return what it prints."""
+    environment = os.environ | dict(PYTHONPATH=str(installed), TQDM_DISABLE="1")
+    run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=installed, capture_output=True, text=True)
+    assert not run.returncode, run.stderr
+    return run.stdout
+
+
+def test_the_wheel_holds_the_package_and_only_that(wheel):
+    names = wheel.namelist()
+    package = [n for n in names if n.startswith("helmholtz_mim/")]
+    assert "helmholtz_mim/py.typed" in package
+    assert {f"helmholtz_mim/{p.name}" for p in (ROOT / "helmholtz_mim").glob("*.py")} <= set(package)
+    assert all(n in package or ".dist-info/" in n for n in names)
+    assert not [n for n in names if n.endswith(".ipynb")]
+
+
+def test_the_wheel_says_what_it_needs_to_run(wheel):
+    metadata, scripts = (
+        wheel.read(next(n for n in wheel.namelist() if n.endswith(f".dist-info/{name}"))).decode()
+        for name in ("METADATA", "entry_points.txt")
+    )
+    needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
+    assert any("torch" in line for line in needed)
+    assert not [line for line in needed if "==" in line or any(tool in line for tool in (*TOOLS, "jupyter"))]
+    assert "helmholtz-mim = helmholtz_mim.__main__:main" in scripts
+
+
+def test_importing_the_package_brings_no_development_tool(installed):
+    code = f"import sys, helmholtz_mim.cli; print(helmholtz_mim.__file__, sorted(set({TOOLS}) & set(sys.modules)))"
+    assert python(code, installed).split() == [str(installed / "helmholtz_mim/__init__.py"), "[]"]
+
+
+EXAMPLE = """
+import torch
+from helmholtz_mim import HelmholtzMachine, TrainConfig, exact_report, train, well_formed
+
+patterns = well_formed(12)
+machine = HelmholtzMachine((12, 10, 8, 6, 3), replicas=(16,))
+history = train(machine, patterns, TrainConfig(epochs=EPOCHS, every=10),
+                report=exact_report, generator=torch.Generator().manual_seed(0))
+table = history.query("measure == 'I'").groupby("layer").value.agg(["mean", "std"])
+print(*table.shape, table.index.name, table["mean"].max() > 0)
+"""
+
+
+def test_the_ten_lines_of_the_book_run(installed):
+    assert python(EXAMPLE.replace("EPOCHS", "2"), installed).split() == ["4", "2", "layer", "True"]
