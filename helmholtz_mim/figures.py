@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 # %% ../nbs/A_figures.ipynb #a-04
 PALETTE = {"recognition": "#0072B2", "generative": "#D55E00", "data": "#6B6B6B"}
@@ -96,7 +96,7 @@ def plot_history(
 
 def mean_interval(mean, sem, count):
     "The 95 % interval of a mean (Student's t), given its standard error and the number of replicas."
-    half = sem * student_t.ppf(0.975, np.maximum(count - 1, 1))
+    half = sem * stdtrit(np.maximum(count - 1, 1), 0.975)
     return mean - half, mean + half
 
 # %% ../nbs/A_figures.ipynb #a-13

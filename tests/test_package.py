@@ -1,6 +1,7 @@
 """What somebody who installs the wheel gets."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,18 +68,8 @@ def test_importing_the_package_brings_no_development_tool(installed):
     assert python(code, installed).split() == [str(installed / "helmholtz_mim/__init__.py"), "[]"]
 
 
-EXAMPLE = """
-import torch
-from helmholtz_mim import HelmholtzMachine, TrainConfig, exact_report, train, well_formed
-
-patterns = well_formed(12)
-machine = HelmholtzMachine((12, 10, 8, 6, 3), replicas=(16,))
-history = train(machine, patterns, TrainConfig(epochs=EPOCHS, every=10),
-                report=exact_report, generator=torch.Generator().manual_seed(0))
-table = history.query("measure == 'I'").groupby("layer").value.agg(["mean", "std"])
-print(*table.shape, table.index.name, table["mean"].max() > 0)
-"""
-
-
-def test_the_ten_lines_of_the_book_run(installed):
-    assert python(EXAMPLE.replace("EPOCHS", "2"), installed).split() == ["4", "2", "layer", "True"]
+def test_the_example_of_the_readme_runs(installed):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)[1]
+    assert "epochs=600" in code, "shortened here"
+    table = python(code.replace("epochs=600", "epochs=2"), installed).splitlines()
+    assert table[0].split() == ["mean", "std"] and sum(line.split()[-3] in "0123" for line in table[2:]) == 8

@@ -1,0 +1,121 @@
+"""How fast the compiled engine is: ratios, all measured in this one run.
+
+usage: python benchmarks/engine.py
+
+Contenders take turns, and the best of several rounds counts, so that a busy moment of the machine disturbs neither.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+import torch
+
+from helmholtz_mim import ENGINES, HelmholtzMachine, Patterns, Stream, TrainConfig, sample, well_formed
+
+SIZES = (12, 10, 8, 6, 3)
+RHYTHMS = well_formed(12)
+REPORT = """
+import resource, time, torch
+from pathlib import Path
+from helmholtz_mim import HelmholtzMachine, exact_report, well_formed
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+now = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+rhythms, generator = well_formed(12), torch.Generator().manual_seed(0)
+_ = exact_report(HelmholtzMachine((8, 3)), well_formed(8))
+for replicas in (1, 16):
+    machine = HelmholtzMachine((12, 10, 8, 6, 3), replicas=(replicas,)).randomise_(1.0, generator=generator)
+    before, seconds = now(), []
+    for _ in range(5):
+        start = time.perf_counter()
+        _ = exact_report(machine, rhythms)
+        seconds.append(time.perf_counter() - start)
+    print(f"  {replicas:>2} replicas: {min(seconds) / replicas:.4f} s each; peak {peak() - before:.0f} MB above {before:.0f} MB")
+"""
+
+
+def runner(engine, sizes, patterns, batch=1, replicas=(), dtype=torch.float64):
+    """A function that trains for so many epochs and returns the seconds each took; compiled and warm."""
+    machine = HelmholtzMachine(sizes, replicas=replicas).to(dtype)
+    machine.randomise_(0.1, generator=torch.Generator().manual_seed(1))
+    streams = (Stream(replicas, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    config = TrainConfig(epochs=1, batch=batch)
+    advance = ENGINES[engine](machine, patterns, config, sample, *streams)
+    advance(1)
+
+    def run(epochs):
+        start = time.perf_counter()
+        advance(epochs)
+        return (time.perf_counter() - start) / epochs
+
+    return run
+
+
+def best(contenders, rounds, seconds=1.0):
+    """The least time of each contender over rounds in which they take turns, each for about so long."""
+    epochs = {name: max(1, round(seconds / run(1))) for name, run in contenders.items()}
+    times = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            times[name].append(run(epochs[name]))
+    return {name: min(t) for name, t in times.items()}
+
+
+def floor(sizes):
+    """Microseconds of arithmetic in one online step, with scalar and with packed exponentials (chapter 7 counts it)."""
+    pairs, units, hidden = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False)), sum(sizes), sum(sizes[1:])
+    sigmoids, coins, additions = 2 * (units + hidden), units + hidden, 3 * pairs
+    return [(sigmoids * each + coins * 2 + additions * 0.25) / 1000 for each in (4.5, 1.0)]
+
+
+def steps():
+    """One replica on one thread, step by step."""
+    torch.set_num_threads(1)
+    times = best({name: runner(name, SIZES, RHYTHMS) for name in ("torch", "compiled")}, rounds=8)
+    slow, fast = (times[name] / len(RHYTHMS) * 1e6 for name in ("torch", "compiled"))
+    scalar, packed = floor(SIZES)
+    print("One online wake-sleep step, 12-10-8-6-3, one replica, one thread")
+    print(f"  readable {slow:.0f} us, compiled {fast:.2f} us: {slow / fast:.0f} times")
+    print(f"  arithmetic floor {scalar:.2f} us with scalar exponentials ({fast / scalar:.1f} times), "
+          f"{packed:.2f} us with packed ones ({fast / packed:.1f} times)")  # fmt: skip
+
+
+def experiment(epochs=60, of=600):
+    """Sixteen replicas on all cores."""
+    torch.set_num_threads(os.cpu_count())
+    run = runner("compiled", SIZES, RHYTHMS, replicas=(16,))
+    seconds = min(run(epochs) for _ in range(3)) * of
+    print(f"16 replicas x {len(RHYTHMS)} patterns x {of} epochs on {os.cpu_count()} cores")
+    print(f"  {seconds:.1f} s (scaled from the best of three runs of {epochs} epochs)")
+
+
+def batches(sizes, patterns, sizes_of_batch, replicas, dtype=torch.float64, seconds=0.5):
+    """Both engines over batch sizes, on all cores."""
+    torch.set_num_threads(os.cpu_count())
+    kind = str(dtype).removeprefix("torch.")
+    print(f"Milliseconds per epoch of {patterns.epoch}, {'-'.join(map(str, sizes))}, {replicas} replicas, {kind}, {os.cpu_count()} threads")
+    print(f"  {'batch':>5} {'readable':>10} {'compiled':>10} {'ratio':>7}")
+    for batch in sizes_of_batch:
+        contenders = {name: runner(name, sizes, patterns, batch, (replicas,), dtype) for name in ("torch", "compiled")}
+        times = best(contenders, rounds=3, seconds=seconds)
+        slow, fast = (times[name] * 1e3 for name in ("torch", "compiled"))
+        print(f"  {batch:>5} {slow:>10.2f} {fast:>10.2f} {slow / fast:>7.2f}")
+
+
+def main():
+    steps()
+    experiment()
+    print("Exact report on 12-10-8-6-3 with 905 patterns, one thread")
+    environment = os.environ | dict(OMP_NUM_THREADS="1")
+    subprocess.run([sys.executable, "-c", REPORT], check=True, env=environment)
+    batches(SIZES, RHYTHMS, (1, 10, 100, 905), 16)
+    batches(SIZES, RHYTHMS, (1, 10, 100, 905), 1)
+    bits = (torch.rand(1000, 784, generator=torch.Generator().manual_seed(0)) < 0.2).float()
+    for replicas in (1, 4):
+        batches((784, 200, 100), Patterns(bits), (1, 10, 100, 1000), replicas, dtype=torch.float32)
+    batches((64, 48, 32, 16), Patterns(bits[:, :64]), (1, 10, 100, 1000), 4, dtype=torch.float32)
+
+
+if __name__ == "__main__":
+    main()
