@@ -102,16 +102,16 @@ def _merged(bits: Tensor, weights: Tensor, epoch: int) -> Patterns:
     return Patterns(distinct, torch.zeros(len(distinct)).double().index_add(0, group, weights), epoch)
 
 # %% ../nbs/02_datasets.ipynb #02-29
-def bars(side: int = 4, p: float = 0.2, epoch: int = 1000) -> Patterns:
+def bars(side: int = 4, p: float = 0.2, vertical: float = 2 / 3, epoch: int = 1000) -> Patterns:
     "Images of `side` × `side` pixels with bars in one direction, each on with probability `p` (Hinton et al. 1995)."
-    if side < 1 or not 0 < p < 1:
-        raise ValueError(f"bars need a side of at least 1 and a rate between 0 and 1, not {side} and {p}")
+    if side < 1 or not 0 < p < 1 or not 0 <= vertical <= 1:
+        raise ValueError(f"bars need a side of at least 1 and rates between 0 and 1, not {side}, {p} and {vertical}")
     which = states(side)
     on = which.sum(-1).double()
-    weights = p**on * (1 - p) ** (side - on) / 2
+    weights = p**on * (1 - p) ** (side - on)
     horizontal = which[:, :, None].expand(-1, side, side)
     images = torch.cat([horizontal, horizontal.mT]).reshape(-1, side * side)
-    return _merged(images, weights.repeat(2), epoch)
+    return _merged(images, torch.cat([weights * (1 - vertical), weights * vertical]), epoch)
 
 # %% ../nbs/02_datasets.ipynb #02-35
 DATASETS: dict[str, Callable[[], Patterns]] = {

@@ -54,9 +54,10 @@ def test_bars_point_in_one_direction():
     images = bars()
     assert len(images) == 30
     grid = images.bits.reshape(-1, 4, 4)
-    horizontal, vertical = ((grid == grid.roll(1, axis)).all((1, 2)) for axis in (2, 1))
+    horizontal, vertical = ((grid == grid.roll(1, axis)).all(-1).all(-1) for axis in (2, 1))
     assert (horizontal | vertical).all()
     assert_close(images.means, torch.full((16,), 0.2))
+    assert_close(images.weights[vertical & ~horizontal].sum(), 2 * images.weights[horizontal & ~vertical].sum())
     blank = images.weights[(images.bits == 0).all(-1)]
     assert_close(blank, torch.tensor([0.8**4]))
 
@@ -109,6 +110,7 @@ def test_bad_patterns_are_refused(bits, weights, sentence):
         lambda: shifts(epoch=0),
         lambda: bars(side=0),
         lambda: bars(p=1.0),
+        lambda: bars(vertical=1.5),
         lambda: Patterns([[1.0]], epoch=0),
     ],
 )
