@@ -153,10 +153,13 @@ def test_a_result_appears_whole_or_not_at_all(folder):
     assert listing(folder) == ["table.csv"] and (folder / "table.csv").read_text() == "old"
 
 
-def test_as_a_program(folder):
+AS_SCRIPT = "import sys; from helmholtz_mim.__main__ import main; sys.exit(main())"  # what pip writes
+
+
+@pytest.mark.parametrize("how", [["-m", "helmholtz_mim"], ["-c", AS_SCRIPT]], ids=["module", "script"])
+def test_as_a_program(how, folder):
     def program(line):
-        command = [sys.executable, "-m", "helmholtz_mim", *line]
-        return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+        return subprocess.run([sys.executable, *how, *line], capture_output=True, text=True, cwd=folder)
 
     done = program(TINY)
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("wrote run")
