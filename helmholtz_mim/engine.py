@@ -151,7 +151,8 @@ class Twin:
     watch: object  # cfunc of `watch_signature`
     state: np.ndarray  # (replicas, numbers) float64, shared with the rule, changed in place
     starts: np.ndarray  # where the state of each layer begins, and where the last one ends
-    batches: bool = True  # whether it can decide for a batch, too
+    batches: bool = True  # whether it can decide for batches of more than one
+    reason: str = ""  # why it cannot decide at all, or not for batches
 
 # %% ../nbs/07_engine.ipynb #07-17
 def twin_of(allocate: Allocate, machine: HelmholtzMachine) -> Twin:
@@ -264,8 +265,9 @@ def compiled(
     if machine.prior.weight.device.type != "cpu":
         raise NotApplicable("the compiled engine runs on the CPU: use engine='torch' for a machine on another device")
     awake, asleep = (twin_of(rule, machine) for rule in phases(allocate))
-    if not (awake.batches or config.batch == 1) or not (asleep.batches or config.dreams == 1):
-        raise NotApplicable("this rule's compiled twin decides for one pattern at a time: use engine='torch' for batches")
+    for twin, size in ((awake, config.batch), (asleep, config.dreams)):
+        if twin.reason and (twin.batches or size > 1):
+            raise NotApplicable(f"the compiled engine cannot use this rule here, since {twin.reason}: use engine='torch'")
     layout = Layout.of(machine.sizes)
     generative = [*machine.generative, machine.prior]
     up, down = pack(machine.recognition), pack(generative)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import nn
 
 from .layers import BinaryLayer
@@ -74,9 +74,9 @@ def save(machine: HelmholtzMachine, path: str | os.PathLike, **notes) -> None:
     header = dict(format=FORMAT, version=str(VERSION), config=json.dumps(config), notes=json.dumps(notes))
     beside = path.with_name(path.name + ".partial")
     try:
-        save_file({k: v.contiguous() for k, v in machine.state_dict().items()}, beside, header)
+        beside.write_bytes(serialise({k: v.contiguous() for k, v in machine.state_dict().items()}, header))
         os.replace(beside, path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         if beside.is_file():
             beside.unlink()
         raise OSError(f"cannot write {path}: is there such a folder, and may you write to it?") from error

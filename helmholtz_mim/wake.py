@@ -29,7 +29,7 @@ def wake(
     "One pattern per layer, recognised upward from the data: each `(*replicas, batch, units)`."
     if x.shape[-1] != machine.sizes[0]:
         raise ValueError(f"the machine's data layer has {machine.sizes[0]} units, the patterns have {x.shape[-1]}")
-    z = [x.expand(*machine.replicas, *x.shape[-2:])]
+    z = [x.to(machine.prior.weight).expand(*machine.replicas, *x.shape[-2:])]
     for l, recognition in enumerate(machine.recognition, start=1):
         z.append(allocate(l, recognition(z[-1]), generator))
     return z

@@ -1,0 +1,108 @@
+"""Runs, resuming, the columns of the tables, and the meaning of states."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from helmholtz_mim import HelmholtzMachine, downward, encode, entropy, exact_report, load, upward, well_formed
+from helmholtz_mim.cli import main
+from helmholtz_mim.comparison import PANELS, Run, against, draw_dynamics, dynamics, execute, liu_columns, per_seed, scheme
+from helmholtz_mim.meaning import causal, complement, predictive
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A tiny Figure 3 and its folder."""
+    folder = tmp_path_factory.mktemp("dynamics")
+    return folder, dynamics(folder, seeds=3, pretrain=4, epochs=6, reports=3, processes=1)
+
+
+def test_dynamics_goes_on_from_the_same_machines(small):
+    table = small[1]
+    assert set(table.scheme) == {"before", "wake-sleep", "mim", "categorical", "flip"}
+    assert table.notna().all().all()
+    joint = table[table.step == table[table.scheme == "before"].step.max()]
+    for _, rows in joint.groupby("replica"):
+        assert rows["KL.recognition.0"].max() - rows["KL.recognition.0"].min() < 1e-4
+    assert len(draw_dynamics(table).axes) == len(PANELS)
+
+
+def test_finished_parts_are_kept_and_missing_ones_made_again_alike(small):
+    folder, table = small
+    files = sorted(folder.glob("*.csv.gz"))
+    times = {f: f.stat().st_mtime_ns for f in files}
+    lost = next(f for f in files if "-mim-" in f.name)
+    content = lost.read_bytes()
+    lost.unlink()
+    again = dynamics(folder, seeds=3, pretrain=4, epochs=6, reports=3, processes=1)
+    assert lost.read_bytes() == content and again.equals(table)
+    assert all(f.stat().st_mtime_ns == times[f] for f in files if f != lost)
+
+
+def test_records_are_taken_at_the_end():
+    machine, table = execute(Run(epochs=5, seeds=2, records=2, span=2))
+    assert table.step.unique().tolist() == [4 * 905, 5 * 905] and len(table) == 4
+    report = exact_report(machine, well_formed(12)).query("measure == 'KL' and layer == 0 and direction == 'recognition'")
+    assert_close(torch.tensor(table[table.step == 5 * 905]["KL.recognition.0"].to_numpy()), torch.tensor(report.value.to_numpy()))
+
+
+def test_paired_differences(small):
+    seeds = per_seed(small[1][small[1].scheme != "before"], ["scheme"], records=2)
+    table = against(seeds, "I.recognition.0")
+    rows = seeds.pivot(index="replica", columns="scheme", values="I.recognition.0")
+    assert table.loc["mim", "difference"] == pytest.approx((rows["mim"] - rows["wake-sleep"]).mean())
+    assert table.loc["mim", "from"] < table.loc["mim", "difference"] < table.loc["mim", "to"]
+    assert 0 <= table.loc["mim", "p"] <= 1 and table["seeds"].eq(3).all()
+
+
+def test_the_published_columns_on_an_ignorant_machine():
+    machine, rhythms = HelmholtzMachine((8, 6, 3), replicas=(2,)), well_formed(8)
+    columns = liu_columns(machine, rhythms)
+    ignorant = 2 * 1 + 2 * 2  # losses of ln 2: twice layer 0, and both directions of layers 1 and 2
+    assert columns["accuracy"] == pytest.approx([72 / 256] * 2)
+    assert columns["normalised I"] == pytest.approx([0.0] * 2, abs=1e-9)
+    assert columns["normalised loss"] == pytest.approx([ignorant * torch.tensor(2.0).log().item()] * 2)
+
+
+def test_schemes_are_fresh_and_found_by_name():
+    assert scheme("mim") is not scheme("mim")
+    with pytest.raises(ValueError, match="did you mean 'categorical'"):
+        scheme("categoric")
+
+
+def test_causal_distributions_add_up(random_machine):
+    machine = random_machine((6, 4, 3))
+    for layer in (1, 2):
+        for table, whole in zip(causal(machine, layer), downward(machine), strict=False):
+            assert_close(table.sum(-1), torch.ones(len(table)))
+            assert_close(downward(machine)[layer] @ table, whole)
+    with pytest.raises(ValueError, match="replica"):
+        causal(HelmholtzMachine((4, 3), replicas=(2,)), 1)
+
+
+def test_complement_is_what_the_data_are_not():
+    rhythms = well_formed(8)
+    other = complement(rhythms)
+    assert sorted([*encode(rhythms.bits).tolist(), *encode(other.bits).tolist()]) == list(range(256))
+    with pytest.raises(ValueError, match="no complement"):
+        complement(complement(rhythms).__class__(torch.tensor([[0.0], [1.0]])))
+
+
+def test_predictive_processing_without_expectations_is_recognition(random_machine):
+    machine, rhythms = random_machine((8, 5, 3)), well_formed(8)
+    for layer in [*machine.generative, machine.prior]:
+        for tensor in layer.state_dict().values():
+            tensor.zero_()
+    for with_it, without in zip(predictive(machine, rhythms), upward(machine, rhythms)[1:], strict=True):
+        assert_close(with_it, without)
+    assert entropy(predictive(machine, rhythms)[0]) > 0
+
+
+def test_compare_on_the_command_line(tmp_path, capsys):
+    line = ["compare", "--seeds", "2", "--pretrain", "2", "--epochs", "10", "--out", str(tmp_path / "d")]
+    main(line)
+    first = capsys.readouterr().out
+    main(line)
+    assert capsys.readouterr().out == first and "categorical" in first
+    assert load(next((tmp_path / "d").glob("*.safetensors"))).replicas == (2,)
+    assert not list((tmp_path / "d").glob(".partial*"))

@@ -1,0 +1,241 @@
+"""Allocation rules: theorems over random cases, oracles, compiled twins, and what they refuse."""
+
+import math
+
+import pytest
+import torch
+from conftest import same_weights
+from hypothesis import given
+from hypothesis import strategies as some
+from torch.testing import assert_close
+
+from helmholtz_mim import HelmholtzMachine, NotApplicable, Phases, TrainConfig, encode, entropy, states, train, well_formed
+from helmholtz_mim.categorical import (
+    CategoricalMIM,
+    SparseMIM,
+    Visited,
+    best_first,
+    categorical_entropy_after,
+    local_step,
+    over_states,
+    unit_gains,
+)
+from helmholtz_mim.factorial import FactorialMIM, leave_one_out, self_consistent, soft_mean
+from helmholtz_mim.perturbation import Flip
+
+RHYTHMS = well_formed(8)
+RHYTHMS.bits = RHYTHMS.bits.double()
+seeds = some.integers(0, 10**6)
+fractions = some.floats(1e-4, 0.9)
+
+
+def begun(rule, machine, seed=0):
+    """The rule, after it has looked at the machine."""
+    rule.begin(machine, RHYTHMS, 0.1, torch.Generator().manual_seed(seed))
+    return rule
+
+
+def doing(c, epsilon, q):
+    """The score of every state of a layer, by making the change and measuring again."""
+    m, scores = len(q), []
+    delta = epsilon / (1 - epsilon) / 2.0 ** (m - 2)
+    h = entropy(c / c.sum())
+    for k, y in enumerate(states(m)):
+        changed = c.clone()
+        changed[k] += delta * c.sum()
+        moved = (1 - epsilon) * q + epsilon * y
+        after = h + 2.0 ** (m - 2) * (entropy(changed / changed.sum()) - h)
+        scores.append(after - entropy(torch.stack([moved, 1 - moved], -1)).sum())
+    return torch.stack(scores)
+
+
+@given(seeds, fractions)
+def test_factorial_mim_is_a_threshold(seed, epsilon):
+    q, t = torch.rand(2, 500, generator=torch.Generator().manual_seed(seed))
+    clear = (q - t).abs() > 1e-7
+    gain = unit_gains(t, torch.tensor(epsilon)) - unit_gains(q, torch.tensor(epsilon))
+    assert torch.equal((gain[:, 1] > gain[:, 0])[clear], (q > t)[clear])
+
+
+@given(seeds, some.integers(1, 7), fractions)
+def test_categorical_scores_are_what_doing_it_gives(seed, m, epsilon):
+    g = torch.Generator().manual_seed(seed)
+    c, q, e = torch.rand(2**m, generator=g) ** 6, torch.rand(m, generator=g), torch.tensor([epsilon])
+    quick = categorical_entropy_after(c, e) - over_states(unit_gains(q, e))
+    assert_close(quick, doing(c, epsilon, q), rtol=1e-7, atol=1e-7)
+
+
+@given(seeds, some.integers(2, 7))
+def test_small_steps_find_the_largest_pointwise_information(seed, m):
+    g = torch.Generator().manual_seed(seed)
+    c, q = 0.2 + torch.rand(2**m, generator=g), torch.rand(m, generator=g)
+    limit = over_states(torch.stack([(1 - q).log(), q.log()], -1)) - (c / c.sum()).log()
+    e = torch.tensor([1e-6])
+    exact = categorical_entropy_after(c, e) - over_states(unit_gains(q, e))
+    assert limit.max() - limit[exact.argmax()] < 1e-3
+
+
+@given(seeds, some.integers(1, 40), some.integers(1, 5))
+def test_the_self_consistent_threshold_is_the_only_crossing(seed, batch, units):
+    q = torch.rand(batch, units, generator=torch.Generator().manual_seed(seed)) ** 2
+    tau = self_consistent(q)
+    fired = (q > tau).double().mean(0)
+    assert (q[:, None] > fired - 1e-12)[:, 0][q > tau].all()  # all that fire are above the level they make
+    for j in range(units):
+        possible = [k for k in range(batch + 1) if (q[:, j] > k / batch).sum() >= k]
+        assert round(fired[j].item() * batch) == max(possible)
+
+
+@given(seeds)
+def test_batch_thresholds(seed):
+    q = torch.rand(2, 9, 3, generator=torch.Generator().manual_seed(seed))
+    assert_close(soft_mean(q)[0, 0, 1], q[0, :, 1].mean())
+    assert_close(leave_one_out(q)[1, 4, 2], torch.cat([q[1, :4, 2], q[1, 5:, 2]]).mean())
+
+
+@given(seeds, some.floats(0.001, 3.0), some.booleans())
+def test_the_step_size_is_a_fraction(seed, lr, bias):
+    machine = HelmholtzMachine((8, 5, 3), bias=bias).randomise_(3.0, generator=torch.Generator().manual_seed(seed))
+    epsilon = local_step(machine.recognition[0], RHYTHMS.bits, RHYTHMS.weights, lr)
+    assert 0 < epsilon < 1
+
+
+@given(seeds, some.integers(1, 8))
+def test_states_come_best_first(seed, n):
+    values = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
+    order = list(best_first(values))
+    total = over_states(values)
+    assert sorted(k for _, k in order) == list(range(2**n))
+    assert_close(torch.tensor([v for v, _ in order]), total.sort(descending=True).values)
+    assert_close(total[[k for _, k in order]], torch.tensor([v for v, _ in order]))
+
+
+@given(seeds, some.integers(2, 7), fractions)
+def test_sparse_and_dense_tables_choose_alike(seed, m, epsilon):
+    g = torch.Generator().manual_seed(seed)
+    machine = HelmholtzMachine((8, m)).randomise_(2.0, generator=g)
+    dense, sparse = (begun(kind(epsilon=epsilon), machine) for kind in (CategoricalMIM, SparseMIM))
+    table = torch.where(torch.rand(2**m, generator=g) < 0.5, 0.0, torch.rand(2**m, generator=g))
+    table[1] += 0.1
+    dense.memory[1][4 + m :], dense.memory[1][3] = table, table.sum()
+    sparse.tables[1] = [Visited(states(m)[table > 0], table[table > 0])]
+    p = machine.recognition[0](RHYTHMS.bits)
+    assert torch.equal(dense(1, p, g), sparse(1, p, g))
+    z = [RHYTHMS.bits[:1], dense(1, p[:1], g)]
+    dense.observe(z), sparse.observe(z)
+    after = torch.zeros(2**m)
+    after[list(sparse.tables[1][0].row)] = sparse.tables[1][0].mass
+    assert_close(after, dense.memory[1][4 + m :])
+
+
+def test_sparse_tables_serve_layers_of_64_units():
+    machine = HelmholtzMachine((8, 64, 3)).randomise_(0.5, generator=torch.Generator().manual_seed(0))
+    rule, config = SparseMIM(), TrainConfig(2, batch=24, every=2)
+    train(machine, RHYTHMS, config, allocate=rule, generator=torch.Generator().manual_seed(0))
+    assert rule.tables[1][0].bits.shape[1] == 64
+    assert torch.isfinite(machine.generative[0].weight).all()
+
+
+GENERATIVE = dict(direction="generative")
+RULES = {
+    "flip": (lambda: Flip(0.3), {}),
+    "flip, batches": (lambda: Flip(0.3), dict(batch=5)),
+    "factorial": (FactorialMIM, {}),
+    "factorial, batches": (FactorialMIM, dict(batch=7, dreams=3)),
+    "factorial, a fraction": (FactorialMIM, dict(batch=5, fraction=0.4, anneal=0.7)),
+    "factorial, by chance": (FactorialMIM, dict(fraction=0.3)),
+    "tempered": (lambda: FactorialMIM(3.0, 1.0), {}),
+    "categorical": (CategoricalMIM, {}),
+    "mean of entropies": (lambda: CategoricalMIM(share=0.5), {}),
+    "factorial entropy": (lambda: CategoricalMIM(share=0.0), {}),
+    "sampled": (lambda: CategoricalMIM(sharpness=10.0), {}),
+    "asleep": (lambda: Phases(asleep=CategoricalMIM(**GENERATIVE)), {}),
+    "both": (lambda: Phases(FactorialMIM(), FactorialMIM(**GENERATIVE)), dict(dreams=4)),
+}
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("name", RULES)
+def test_twins_make_the_same_machine(name, bias):
+    make, protocol = RULES[name]
+    machines = []
+    for engine in ("torch", "compiled"):
+        machine = HelmholtzMachine((8, 5, 4, 2), bias=bias, replicas=(2,))
+        config = TrainConfig(**{"epochs": 5, "every": 3} | protocol)
+        train(machine, RHYTHMS, config, allocate=make(), engine=engine, generator=torch.Generator().manual_seed(3))
+        machines.append(machine)
+    assert same_weights(*machines, atol=1e-9)
+
+
+def test_a_rule_never_called_upon_changes_nothing():
+    machines = []
+    for rule in (FactorialMIM(), Flip()):
+        machine = HelmholtzMachine((8, 5, 2), replicas=(2,))
+        config = TrainConfig(epochs=2, every=10**6)
+        train(machine, RHYTHMS, config, allocate=rule, generator=torch.Generator().manual_seed(3))
+        machines.append(machine)
+    assert same_weights(*machines)
+
+
+def test_a_table_of_constant_mass_stays_a_distribution_when_rescaled():
+    machine = HelmholtzMachine((8, 3)).randomise_(1.0, generator=torch.Generator().manual_seed(0))
+    rule = begun(CategoricalMIM(epsilon=0.8), machine)
+    z = [RHYTHMS.bits[:1], torch.ones(1, 3)]
+    for _ in range(200):
+        rule.observe(z)
+    s, table = rule.memory[1][3], rule.memory[1][4 + 3 :]
+    assert s < 3000 and math.isclose(table.sum(), s, rel_tol=1e-9) and table.argmax() == 7
+
+
+def test_allocation_is_a_function_of_the_input_alone():
+    machine = HelmholtzMachine((8, 5, 2)).randomise_(1.0, generator=torch.Generator().manual_seed(0))
+    p = machine.recognition[0](RHYTHMS.bits)
+    for rule in (FactorialMIM(), CategoricalMIM()):
+        begun(rule, machine)
+        one, other = (rule(1, p, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+        assert torch.equal(one, other)
+        assert len(encode(one).unique()) > 1
+
+
+def test_tempering_lies_between_wake_sleep_and_mim():
+    machine = HelmholtzMachine((8, 5, 2)).randomise_(1.0, generator=torch.Generator().manual_seed(0))
+    p = machine.recognition[0](RHYTHMS.bits).expand(2000, -1, -1)
+    g = torch.Generator().manual_seed(0)
+    plain = begun(FactorialMIM(1.0, 0.0), machine)(1, p, g).mean(0)
+    assert (plain - p[0]).abs().max() < 5 * 0.5 / 2000**0.5
+    hard, mim = (begun(FactorialMIM(*a), machine)(1, p[:1], g) for a in ((1e6, 1e6), (math.inf, math.inf)))
+    assert torch.equal(hard, mim)
+
+
+REFUSED = {
+    "rate": (lambda m: Flip(-0.1), "between 0 and 1"),
+    "epsilon above": (lambda m: CategoricalMIM(epsilon=1.0), "between 0 and 1"),
+    "epsilon below": (lambda m: FactorialMIM(epsilon=0.0), "between 0 and 1"),
+    "share": (lambda m: CategoricalMIM(share=-1.0), "between 0 and 1"),
+    "temper": (lambda m: FactorialMIM(alpha=1.0), "both infinite, or both finite"),
+    "direction": (lambda m: FactorialMIM(direction="down"), "'recognition'"),
+    "too wide": (lambda m: begun(CategoricalMIM(), HelmholtzMachine((8, 20, 2))), "SparseMIM.*FactorialMIM"),
+    "other machine": (lambda m: begun(begun(FactorialMIM(), m), HelmholtzMachine((8, 4, 2))), "make a new rule"),
+    "no machine": (lambda m: FactorialMIM()(1, torch.rand(1, 5), None), "begin"),
+    "batch of one": (lambda m: leave_one_out(torch.rand(1, 3)), "at least two"),
+    "every": (lambda m: TrainConfig(1, every=0), "at least 1"),
+    "negative every": (lambda m: TrainConfig(1, every=-3), "at least 1"),
+    "fraction": (lambda m: TrainConfig(1, fraction=1.2), "between 0 and 1"),
+    "anneal": (lambda m: TrainConfig(1, anneal=0.5), "fraction"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals_are_one_sentence(name):
+    mistake, words = REFUSED[name]
+    with pytest.raises(ValueError, match=words) as refusal:
+        mistake(HelmholtzMachine((8, 5, 2)))
+    assert "\n" not in str(refusal.value)
+
+
+def test_rules_that_need_the_batch_say_so():
+    machine, run = HelmholtzMachine((8, 5, 2)), torch.Generator().manual_seed(0)
+    for rule in (FactorialMIM(threshold=soft_mean), CategoricalMIM()):
+        with pytest.raises(NotApplicable, match="engine='torch'"):
+            train(machine, RHYTHMS, TrainConfig(1, batch=4), allocate=rule, engine="compiled", generator=run)
+        train(machine, RHYTHMS, TrainConfig(1, batch=4, every=2), allocate=rule, generator=run)
