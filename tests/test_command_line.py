@@ -120,7 +120,7 @@ MISTAKES = {
     "report unnamed --data bars": "data layer has 4 units, the patterns have 16",
     "figure one": "no figure called 'one'",
     "figure 1 --out file": "is a file, not a folder",
-    "figure 1 --seeds 0": "at least one machine",
+    "figure 1 --seeds 0": "at least",
 }
 
 
