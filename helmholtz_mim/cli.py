@@ -30,6 +30,7 @@ from helmholtz_mim.comparison import (
     draw_dynamics,
     dynamics,
     execute_all,
+    noise_runs,
     per_seed,
     scheme,
     table_report,
@@ -166,14 +167,18 @@ class Compare:
             print(label, against(last, column).to_string(float_format="{:.4g}".format, na_rep=""), sep="\n", end="\n\n")
 
 
-TABLES = {"worlds": (table_runs, table_report), "ablation": (ablation_runs, exact_report)}
+TABLES = {
+    "worlds": (table_runs, table_report),
+    "ablation": (ablation_runs, exact_report),
+    "noise": (noise_runs, exact_report),
+}
 
 
 @dataclass
 class Table:
-    "Run the experiments behind the tables: every scheme on every world, or the map of learning rate and batch size."
+    "Run the experiments behind the tables: every scheme on every world, or the maps of learning rate and batch size."
 
-    name: Annotated[str, tyro.conf.Positional]  # worlds or ablation
+    name: Annotated[str, tyro.conf.Positional]  # worlds, ablation or noise
     seeds: int = 16  # machines per run
     resume: bool = True  # keep runs that are finished
     out: Path = Path("results")  # folder for the folder of that name

@@ -25,6 +25,7 @@ from helmholtz_mim.training import (
     TrainConfig,
     cumulative_weights,
     draw_turns,
+    one_particle,
     phases,
 )
 from .wake import Allocate, sample
@@ -262,6 +263,7 @@ def compiled(
     machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig, allocate: Allocate | Phases, stream: Stream, turns: Stream
 ) -> Advance:
     "The compiled engine: same steps and same coins as `readable`, in double precision, replicas on all threads."
+    one_particle(config)
     if machine.prior.weight.device.type != "cpu":
         raise NotApplicable("the compiled engine runs on the CPU: use engine='torch' for a machine on another device")
     awake, asleep = (twin_of(rule, machine) for rule in phases(allocate))

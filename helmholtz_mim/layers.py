@@ -72,9 +72,9 @@ class BinaryLayer(nn.Module):
         "ln p(y | x) in nats, summed over units: shape `(*replicas, batch)`."
         return logsigmoid((2 * y - 1) * self.logits(x)).sum(-1)
 
-    def learn_(self, y: Tensor, x: Tensor, lr: float) -> None:
-        "One delta-rule step, in place, that makes the targets y likelier given x (mean over the batch)."
-        error = (y - self(x)) * (lr / y.shape[-2])
+    def learn_(self, y: Tensor, x: Tensor, lr: float, weights: Tensor | None = None) -> None:
+        "One delta-rule step, in place, towards the targets y: the batch mean, or by weights `(*replicas, batch)`."
+        error = (y - self(x)) * (lr / y.shape[-2] if weights is None else lr * weights.unsqueeze(-1))
         self.weight += error.mT @ x
         if self.bias is not None:
             self.bias += error.sum(-2)

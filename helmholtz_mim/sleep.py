@@ -26,7 +26,7 @@ def dream(
     return z
 
 # %% ../nbs/05_sleep.ipynb #05-06
-def learn_recognition_(machine: HelmholtzMachine, z: list[Tensor], lr: float) -> None:
+def learn_recognition_(machine: HelmholtzMachine, z: list[Tensor], lr: float, weights: Tensor | None = None) -> None:
     "One delta-rule step of every recognition layer towards the dreamt patterns z."
     for l, recognition in enumerate(machine.recognition):
-        recognition.learn_(z[l + 1], z[l], lr)
+        recognition.learn_(z[l + 1], z[l], lr, weights)

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['Report', 'Advance', 'Engine', 'ENGINES', 'TrainConfig', 'splitmix64', 'Stream', 'draw_order', 'cumulative_weights',
-           'draw_turns', 'in_turn', 'Phases', 'phases', 'readable', 'observe', 'losses', 'tidy_frame', 'NotApplicable',
-           'train', 'progress']
+           'draw_turns', 'in_turn', 'NotApplicable', 'one_particle', 'Phases', 'phases', 'readable', 'observe',
+           'losses', 'tidy_frame', 'train', 'progress']
 
 # %% ../nbs/06_training.ipynb #06-02
 import math
@@ -40,16 +40,20 @@ class TrainConfig:
     fraction: float | None = None  # or instead: a random fraction of the data is, this much of each batch
     anneal: float | None = None  # the fraction falls linearly to zero by this part of the training
     report_every: int = 10  # epochs between two reports
+    particles: int = 1  # samples per datum, weighted by importance; more than one is reweighted wake-sleep
+    recognition: str = "sleep"  # what reweighted recognition learns from: "sleep", "wake" or "both"
 
     def __post_init__(self):
         if self.dreams == 0:
             object.__setattr__(self, "dreams", self.batch)
-        for name in ("epochs", "batch", "dreams", "every", "report_every"):
+        for name in ("epochs", "batch", "dreams", "every", "report_every", "particles"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is a whole number of at least 1, not {value}")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"the learning rate lr is a positive number, not {self.lr}")
+        if self.recognition not in ("sleep", "wake", "both"):
+            raise ValueError(f"recognition learns from 'sleep', 'wake' or 'both', not {self.recognition!r}")
         for name in ("fraction", "anneal"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
@@ -130,6 +134,16 @@ def in_turn(allocate: Allocate, turn: Tensor) -> Allocate:
     return decide
 
 # %% ../nbs/06_training.ipynb #06-18
+class NotApplicable(ValueError):
+    "Why an engine cannot run this machine, protocol or rule."
+
+
+def one_particle(config: TrainConfig) -> None:
+    "Refuse the weighted particles of reweighted wake-sleep, which have an engine of their own."
+    if config.particles > 1:
+        raise NotApplicable("this engine takes one sample per datum: use engine='reweighted' for more particles")
+
+
 @dataclass
 class Phases:
     "A rule for each phase; `train` takes a plain rule to be for the wake phase only."
@@ -147,6 +161,7 @@ def readable(
     machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig, allocate: Allocate | Phases, stream: Stream, turns: Stream
 ) -> Advance:
     "The definition of training: a function that trains the machine, in place, for so many more epochs."
+    one_particle(config)
     awake, asleep = phases(allocate)
     bits, epoch = patterns.bits.to(machine.prior.weight), 0
     hidden, units = sum(machine.sizes[1:]), sum(machine.sizes)
@@ -204,10 +219,6 @@ def tidy_frame(rows) -> pd.DataFrame:
 # %% ../nbs/06_training.ipynb #06-25
 Engine = Callable[[HelmholtzMachine, Patterns, TrainConfig, Allocate | Phases, Stream, Stream], Advance]
 ENGINES: dict[str, Engine] = {"torch": readable}
-
-
-class NotApplicable(ValueError):
-    "Why an engine cannot run this machine, protocol or rule."
 
 
 def train(

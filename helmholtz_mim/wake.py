@@ -35,8 +35,8 @@ def wake(
     return z
 
 # %% ../nbs/04_wake.ipynb #04-11
-def learn_generative_(machine: HelmholtzMachine, z: list[Tensor], lr: float) -> None:
+def learn_generative_(machine: HelmholtzMachine, z: list[Tensor], lr: float, weights: Tensor | None = None) -> None:
     "One delta-rule step of every generative layer, and of the prior, towards the waking patterns z."
     for l, generative in enumerate(machine.generative):
-        generative.learn_(z[l], z[l + 1], lr)
-    machine.prior.learn_(z[-1], z[-1][..., :0], lr)
+        generative.learn_(z[l], z[l + 1], lr, weights)
+    machine.prior.learn_(z[-1], z[-1][..., :0], lr, weights)
