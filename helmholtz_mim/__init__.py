@@ -4,11 +4,19 @@ from helmholtz_mim.categorical import CategoricalMIM, SparseMIM
 from helmholtz_mim.comparison import SCHEMES, scheme
 from helmholtz_mim.datasets import DATASETS, Patterns, bars, dataset, heartbeat, shifts, well_formed
 from helmholtz_mim.engine import Twin
+from helmholtz_mim.evaluation import (
+    ais_log_likelihood,
+    effective_sample_size,
+    exact_log_likelihood,
+    ladder,
+    log_likelihood,
+)
 from helmholtz_mim.exact import channel, clamped_kl, downward, entropy, exact_report, kl, mutual_information, upward
 from helmholtz_mim.factorial import FactorialMIM
 from helmholtz_mim.layers import BinaryLayer, bernoulli, encode, states
 from helmholtz_mim.machine import HelmholtzMachine, load, save
 from helmholtz_mim.perturbation import Flip
+from helmholtz_mim.sampled import intervals, sampled_report
 from helmholtz_mim.sleep import dream, learn_recognition_
 from helmholtz_mim.training import ENGINES, NotApplicable, Phases, Stream, TrainConfig, losses, train
 from helmholtz_mim.wake import learn_generative_, sample, wake

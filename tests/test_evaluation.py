@@ -1,0 +1,315 @@
+"""Likelihoods against enumeration, and the theorems about their estimates."""
+
+import math
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from helmholtz_mim import (
+    HelmholtzMachine,
+    Patterns,
+    ais_log_likelihood,
+    downward,
+    effective_sample_size,
+    evaluation,
+    exact_log_likelihood,
+    ladder,
+    log_likelihood,
+    states,
+)
+from helmholtz_mim.evaluation import gibbs_, log_weights, rungs
+
+SIZES = (4, 3, 2)
+seeds = st.integers(0, 2**32)
+
+
+def random(sizes, seed, scale=1.5):
+    """A machine with random weights, biases included."""
+    generator, machine = torch.Generator().manual_seed(seed), HelmholtzMachine(sizes, bias=True)
+    for tensor in machine.state_dict().values():
+        tensor.normal_(std=scale, generator=generator)
+    return machine
+
+
+def perfect(seed, units=5):
+    """A machine with one hidden unit whose recognition is the posterior."""
+    machine = random((units, 1), seed)
+    layer, r = machine.generative[0], machine.recognition[0]
+    r.weight.copy_(layer.weight.T)
+    odds = torch.log1p((layer.bias + layer.weight[:, 0]).exp()) - torch.log1p(layer.bias.exp())
+    r.bias.copy_(machine.prior.bias - odds.sum())
+    return machine
+
+
+# The oracle
+
+
+@given(seeds, st.sampled_from([(4, 3, 2), (5, 2), (3, 2, 3, 2)]))
+def test_exact_likelihoods_are_those_of_the_dreams(seed, sizes):
+    machine = random(sizes, seed)
+    exact = exact_log_likelihood(machine, states(sizes[0]))
+    assert_close(exact.exp(), downward(machine)[0])
+    assert_close(exact.logsumexp(0), torch.tensor(0.0))
+
+
+def test_exact_likelihoods_are_plain_sums_over_hidden_states():
+    machine = random((30, 3, 2), 0)
+    x = (torch.rand(7, 30, generator=torch.Generator().manual_seed(1)) < 0.5).double()
+    z = states(5).split((3, 2), -1)
+    prior = machine.generative[1].log_prob(*z) + machine.prior.log_prob(z[1], z[1][:, :0])
+    for datum, found in zip(x, exact_log_likelihood(machine, x), strict=True):
+        terms = [p + machine.generative[0].log_prob(datum[None], h[None])[0] for p, h in zip(prior, z[0], strict=True)]
+        assert_close(found, torch.stack(terms).logsumexp(0))
+
+
+def test_enumeration_in_blocks_is_the_same_sum(monkeypatch, random_machine):
+    machine, x = random_machine((6, 5, 3), replicas=(2, 3), bias=True), states(6)
+    whole = exact_log_likelihood(machine, x)
+    assert whole.shape == (2, 3, 64)
+    assert_close(whole[1, 2], exact_log_likelihood(machine.replica(5), x))
+    monkeypatch.setattr(evaluation, "BLOCK", 64 * 6 * 3)
+    assert_close(exact_log_likelihood(machine, x), whole)
+
+
+def test_improbable_data_have_finite_likelihoods(random_machine):
+    machine = random_machine(SIZES, scale=1000.0, bias=True)
+    exact = exact_log_likelihood(machine, states(4))
+    assert exact.isfinite().all() and exact.min() < -1000
+    assert_close(exact.logsumexp(0), torch.tensor(0.0))
+
+
+def test_too_many_states_are_refused():
+    with pytest.raises(ValueError, match=r"2\^30 states, and 2\^26 is the limit: use log_likelihood"):
+        exact_log_likelihood(HelmholtzMachine((4, 20, 10)), torch.zeros(1, 4))
+    assert exact_log_likelihood(HelmholtzMachine((300, 3)), torch.zeros(1, 300)).shape == (1,)
+
+
+# Importance sampling
+
+
+@pytest.mark.parametrize("particles", [1, 3, 20])
+def test_mean_weights_are_unbiased(generator, particles):
+    machine, repeats = random(SIZES, 0), 20_000
+    x = states(4)[[3, 9]]
+    p = log_likelihood(machine, x.repeat_interleave(repeats, 0), particles, generator=generator).exp().reshape(2, repeats)
+    exact = exact_log_likelihood(machine, x).exp()
+    assert ((p.mean(-1) - exact).abs() < 4 * p.std(-1) / repeats**0.5).all()
+
+
+def test_estimates_rise_with_the_particles_towards_the_truth(generator):
+    machine = random(SIZES, 1)
+    x = states(4).repeat(1000, 1)
+    estimates, _ = rungs(machine, x, [1, 2, 4, 8, 16, 32], generator=generator)
+    steps, gap = estimates.diff(dim=0), exact_log_likelihood(machine, x) - estimates
+    assert (steps.mean(-1) > 2 * steps.std(-1) / len(x) ** 0.5).all()
+    assert (gap.mean(-1) > 0).all()
+
+
+def test_one_particle_is_the_variational_bound(generator):
+    machine, x = random(SIZES, 2), states(4)[[6]]
+    z = states(5).split((3, 2), -1)
+    log_q = machine.recognition[0].log_prob(z[0], x.expand(32, -1)) + machine.recognition[1].log_prob(z[1], z[0])
+    log_p = machine.generative[0].log_prob(x.expand(32, -1), z[0]) + machine.generative[1].log_prob(z[0], z[1])
+    elbo = log_q.exp() @ (log_p + machine.prior.log_prob(z[1], z[1][:, :0]) - log_q)
+    estimates = log_likelihood(machine, x.repeat(50_000, 1), 1, generator=generator)
+    assert abs(estimates.mean() - elbo) < 4 * estimates.std() / 50_000**0.5
+
+
+@settings(max_examples=5)
+@given(seeds)
+def test_many_particles_find_the_exact_value(seed):
+    machine = random(SIZES, seed, scale=1.0)
+    found = log_likelihood(machine, states(4), 20_000, generator=torch.Generator().manual_seed(seed))
+    ess = effective_sample_size(machine, states(4), 20_000, generator=torch.Generator().manual_seed(seed))
+    error = (found - exact_log_likelihood(machine, states(4))).abs()
+    assert (error < 5 / ess.sqrt()).all()
+
+
+@given(seeds)
+def test_the_posterior_as_proposal_leaves_no_variance(seed):
+    machine, generator = perfect(seed), torch.Generator().manual_seed(seed)
+    exact = exact_log_likelihood(machine, states(5))
+    for particles in (1, 7):
+        assert_close(log_likelihood(machine, states(5), particles, generator=generator), exact)
+    assert_close(effective_sample_size(machine, states(5), 7, generator=generator), torch.full((32,), 7.0))
+
+
+def test_running_sums_are_sums(monkeypatch, generator):
+    weights, machine = 200 * torch.randn(3, 1000, generator=generator), HelmholtzMachine(SIZES)
+    place = iter(range(0, 1001, 7))
+
+    def replay(machine, x, particles, *, generator):
+        start = next(place)
+        return weights[:, start : start + particles]
+
+    monkeypatch.setattr(evaluation, "log_weights", replay)
+    monkeypatch.setattr(evaluation, "BLOCK", 3 * 7 * 4)  # seven particles of three data at a time
+    found, ess = rungs(machine, states(4)[:3], [7, 70, 700], generator=generator)
+    for i, k in enumerate((7, 70, 700)):
+        w = weights[:, :k]
+        assert_close(found[i], w.logsumexp(-1) - math.log(k))
+        assert_close(ess[i], 1 / w.softmax(-1).square().sum(-1))
+
+
+@pytest.mark.parametrize("batch, particles, replicas", [(1, 1000, ()), (16, 300, ()), (16, 10, (2, 3)), (500, 3, ())])
+def test_memory_is_bounded(monkeypatch, generator, batch, particles, replicas):
+    machine, held = HelmholtzMachine(SIZES, replicas=replicas), []
+
+    def spy(machine, x, k, *, generator):
+        held.append(x.numel() * k)
+        return log_weights(machine, x, k, generator=generator)
+
+    monkeypatch.setattr(evaluation, "log_weights", spy)
+    monkeypatch.setattr(evaluation, "BLOCK", 800)
+    found = log_likelihood(machine, torch.zeros(batch, 4), particles, generator=generator)
+    assert found.shape == (*replicas, batch) and sum(held) == math.prod(replicas) * batch * particles * 4
+    assert max(held) <= 800
+    assert_close(found, torch.full_like(found, -4 * math.log(2)))  # ignorance has no variance either
+
+
+def test_replicas_are_evaluated_one_by_one(random_machine, generator):
+    machine = random_machine(SIZES, replicas=(2, 2), bias=True, scale=0.3)
+    for found in (
+        log_likelihood(machine, states(4), 5000, generator=generator),
+        ais_log_likelihood(machine, states(4), 100, 30, generator=generator),
+    ):
+        assert found.shape == (2, 2, 16)
+        assert (found - exact_log_likelihood(machine, states(4))).abs().max() < 0.05
+
+
+def test_single_precision_machines_are_evaluated(generator):
+    machine = random(SIZES, 0)
+    exact = exact_log_likelihood(machine, states(4))
+    assert_close(exact_log_likelihood(machine.float(), states(4)), exact, rtol=0, atol=1e-5)
+    found = log_likelihood(machine, states(4), 20_000, generator=generator)
+    assert found.dtype == torch.float64 and (found - exact).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("ask", [log_likelihood, ais_log_likelihood, lambda m, x, k, generator: exact_log_likelihood(m, x)])
+def test_data_that_are_no_patterns_are_refused(ask, generator):
+    machine = HelmholtzMachine(SIZES)
+    for odd in (0.5, 255.0, math.nan):
+        with pytest.raises(ValueError, match="binarise grey values first"):
+            ask(machine, torch.full((1, 4), odd), 10, generator=generator)
+    with pytest.raises(ValueError, match="data layer has 4 units, the patterns have 5"):
+        ask(machine, torch.zeros(1, 5), 10, generator=generator)
+
+
+# The ladder
+
+
+def test_a_ladder_reports_mean_and_interval_over_the_data(generator):
+    machine, x = perfect(0), states(5)[::3]
+    table = ladder(machine, x, (1, 10), generator=generator)
+    exact = exact_log_likelihood(machine, x)
+    assert table.particles.tolist() == [1, 10] and table.replica.tolist() == [0, 0]
+    half = 2.2281389 * exact.std().item() / 11**0.5  # Student's t for 10 degrees of freedom
+    for row in table.itertuples():
+        assert_close(row.nats, exact.mean().item())
+        assert_close((row.low, row.high), (exact.mean().item() - half, exact.mean().item() + half))
+        assert_close(row.bits_per_dim, -exact.mean().item() / 5 / math.log(2))
+        assert_close(row.ess, float(row.particles))
+    assert math.isnan(table.climb[0]) and abs(table.climb[1]) < 1e-9
+
+
+def test_weights_of_patterns_count(generator):
+    machine, world = perfect(1), Patterns(states(5)[:3], weights=[1, 2, 5])
+    exact = exact_log_likelihood(machine, world.bits)
+    assert_close(ladder(machine, world, (1,), generator=generator).nats[0], (exact @ world.weights).item())
+
+
+def test_the_climb_is_per_decade(generator):
+    machine = random((6, 4, 2), 3, scale=3.0)
+    with pytest.warns(UserWarning):
+        table = ladder(machine, states(6), (1, 4, 100), generator=generator)
+    expected = table.nats.diff() / torch.tensor([1.0, 4, 100]).log10().diff(prepend=torch.zeros(1)).numpy()
+    assert_close(table.climb[1:].tolist(), expected[1:].tolist())
+
+
+def test_a_ladder_warns_while_it_climbs(generator):
+    poor = random((6, 4, 2), 3, scale=3.0)
+    with pytest.warns(UserWarning, match=r"still climbs \d+\.\d\d nats per decade at 10 particles.*use more particles"):
+        ladder(poor, states(6), (1, 10), generator=generator)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ladder(perfect(0), states(5), (1, 10), generator=generator)
+        ladder(poor, states(6), (10,), generator=generator)  # one rung cannot climb
+
+
+def test_every_replica_has_its_ladder(generator, random_machine):
+    machine = random_machine(SIZES, replicas=(3,), scale=0.5)
+    table = ladder(machine, states(4), (1, 1000), generator=generator)
+    top = table[table.particles == 1000]
+    assert top.replica.tolist() == [0, 1, 2]
+    assert_close(torch.tensor(top.nats.to_numpy()), exact_log_likelihood(machine, states(4)).mean(-1), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("counts", [(), (0, 1), (10, 1), (1, 1)])
+def test_counts_that_do_not_rise_are_refused(counts, generator):
+    with pytest.raises(ValueError, match="counts of particles rise from 1 or more"):
+        ladder(HelmholtzMachine(SIZES), states(4), counts, generator=generator)
+
+
+# Annealing
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("sizes", [(4, 3, 2), (3, 2, 2, 1)])
+def test_a_sweep_leaves_the_distribution_as_it_is(generator, beta, sizes):
+    machine, hidden, count = random(sizes, 4), sum(sizes[1:]), 60_000
+    z, x = states(hidden).split(sizes[1:], -1), states(sizes[0])[[5]].expand(2**hidden, -1)
+    log_f = beta * machine.generative[0].log_prob(x, z[0]) + machine.prior.log_prob(z[-1], z[-1][:, :0])
+    f = (log_f + sum(g.log_prob(z[l], z[l + 1]) for l, g in enumerate(machine.generative[1:]))).softmax(0)
+    which = torch.multinomial(f, count, True, generator=generator)
+    chain = [x[:1].expand(count, -1), *(layer[which].clone() for layer in z)]
+    gibbs_(machine, chain, beta, generator=generator)
+    places = 2 ** torch.arange(hidden - 1, -1, -1)
+    after = (torch.cat(chain[1:], -1).long() * places).sum(-1)
+    frequency = torch.bincount(after, minlength=2**hidden) / count
+    assert (after != which).double().mean() > 0.1
+    assert ((frequency - f).abs() < 4.5 * (f * (1 - f) / count).sqrt() + 1e-9).all()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_annealing_is_unbiased_at_any_length(generator, steps):
+    machine, repeats = random(SIZES, 5, scale=1.0), 10_000
+    x = states(4)[[3, 9]]
+    p = ais_log_likelihood(machine, x.repeat_interleave(repeats, 0), 2, steps, generator=generator).exp().reshape(2, repeats)
+    exact = exact_log_likelihood(machine, x).exp()
+    assert ((p.mean(-1) - exact).abs() < 4 * p.std(-1) / repeats**0.5).all()
+
+
+def test_longer_annealing_comes_closer(generator):
+    machine = random((8, 4, 2), 6)
+    x = states(8)[::2]
+    gap = [
+        (exact_log_likelihood(machine, x) - ais_log_likelihood(machine, x, 10, steps, generator=generator)).mean()
+        for steps in (1, 10, 100)
+    ]
+    assert gap[0] > gap[1] > gap[2] and abs(gap[2]) < 0.05
+
+
+def test_annealing_ignores_recognition(generator):
+    machine = random(SIZES, 7)
+    same = [torch.Generator().manual_seed(0) for _ in range(2)]
+    before = ais_log_likelihood(machine, states(4), 5, 5, generator=same[0])
+    for layer in machine.recognition:
+        layer.weight.fill_(math.nan)
+    assert_close(ais_log_likelihood(machine, states(4), 5, 5, generator=same[1]), before)
+
+
+def test_annealing_in_blocks(monkeypatch, generator):
+    monkeypatch.setattr(evaluation, "BLOCK", 60)  # three data at a time
+    machine = HelmholtzMachine(SIZES)
+    found = ais_log_likelihood(machine, states(4), 5, 3, generator=generator)
+    assert_close(found, torch.full((16,), -4 * math.log(2)))
+
+
+@pytest.mark.parametrize("chains, steps", [(0, 1), (1, 0)])
+def test_annealing_takes_a_step(chains, steps, generator):
+    with pytest.raises(ValueError, match="at least one chain and one step"):
+        ais_log_likelihood(HelmholtzMachine(SIZES), states(4), chains, steps, generator=generator)
