@@ -13,6 +13,7 @@ from helmholtz_mim.evaluation import (
 )
 from helmholtz_mim.exact import channel, clamped_kl, downward, entropy, exact_report, kl, mutual_information, upward
 from helmholtz_mim.factorial import FactorialMIM
+from helmholtz_mim.images import binarise, digits, grey_digits, grey_mnist, mnist
 from helmholtz_mim.layers import BinaryLayer, bernoulli, encode, states
 from helmholtz_mim.machine import HelmholtzMachine, load, save
 from helmholtz_mim.perturbation import Flip
