@@ -2,13 +2,14 @@
 
 # %% auto #0
 __all__ = ['decide_signature', 'watch_signature', 'Layout', 'pack', 'unpack_', 'project', 'fire', 'toss', 'learn', 'active',
-           'decide_by_coin', 'watch_nothing', 'Twin', 'twin_of', 'no_state', 'epochs_of_one_replica', 'compiled']
+           'decide_by_coin', 'watch_nothing', 'Twin', 'twin_of', 'no_state', 'epochs_of_one_replica', 'compiled',
+           'pays']
 
 # %% ../nbs/07_engine.ipynb #07-02
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from .datasets import Patterns
 from .machine import HelmholtzMachine
 from helmholtz_mim.training import (
     ENGINES,
+    PAYS,
     Advance,
     NotApplicable,
     Phases,
@@ -304,3 +306,13 @@ def compiled(
 
 
 ENGINES["compiled"] = compiled
+
+# %% ../nbs/07_engine.ipynb #07-23
+def pays(machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig) -> bool:
+    "Whether the compiled engine is expected to be the faster one: one pattern at a time, or batch × weights below a million."
+    weights = sum(below * above for below, above in pairwise(machine.sizes))
+    batch = max(min(config.batch, patterns.epoch), config.dreams)
+    return batch == 1 or batch * weights < 1_000_000
+
+
+PAYS["compiled"] = pays

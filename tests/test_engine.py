@@ -9,7 +9,7 @@ from conftest import same_weights
 from numba import cfunc
 
 from helmholtz_mim import HelmholtzMachine, NotApplicable, Patterns, TrainConfig, Twin, states, train, well_formed
-from helmholtz_mim.engine import decide_signature, no_state, watch_signature
+from helmholtz_mim.engine import decide_signature, no_state, pays, watch_signature
 
 PROTOCOLS = {"online": (1, 1), "long nights": (1, 12), "long days": (7, 1), "mini-batch": (10, 10), "full batch": (99, 99)}
 WORLDS = {  # neither has a whole number of batches of ten
@@ -68,6 +68,25 @@ def test_a_machine_in_single_precision_is_trained_in_double():
 def test_auto_takes_the_compiled_engine_where_it_applies():
     auto, fast, slow = (trained(e, WORLDS["even"], 1, 1, steps=2000) for e in ("auto", "compiled", "torch"))
     assert same_weights(auto, fast) and not same_weights(auto, slow)
+
+
+def test_auto_takes_matrix_products_for_batches_on_wide_layers():
+    bits = torch.rand(60, 400, generator=torch.Generator().manual_seed(0)) < 0.15
+    for batch, wins, loses in [(1, "compiled", "torch"), (60, "torch", "compiled"), (10**6, "torch", "compiled")]:
+        runs = {}
+        for engine in ("auto", wins, loses):
+            machine = HelmholtzMachine((400, 50)).double()
+            runs[engine] = trained(engine, Patterns(bits), batch, min(batch, 60), machine=machine, steps=3)
+        assert same_weights(runs["auto"], runs[wins]) and not same_weights(runs["auto"], runs[loses])
+        assert same_weights(runs[wins], runs[loses], atol=1e-9)
+
+
+@pytest.mark.parametrize("batch, dreams, expected", [(1, 1, True), (10, 1, False), (1, 10, False), (3, 3, True)])
+def test_the_engine_pays_for_single_patterns_and_small_batches(batch, dreams, expected):
+    images = Patterns(torch.eye(784)[:20])
+    assert pays(HelmholtzMachine((784, 200, 200)), images, TrainConfig(1, batch, dreams)) is expected
+    assert pays(HelmholtzMachine((784, 2000)), images, TrainConfig(1, batch, dreams)) is (batch == dreams == 1)
+    assert pays(HelmholtzMachine((8, 5, 3)), WORLDS["even"], TrainConfig(1, 1000, 1000))
 
 
 # Rules
