@@ -25,12 +25,12 @@ from .sleep import dream
 # %% ../nbs/15_evaluation.ipynb #15-05
 def log_weights(machine: HelmholtzMachine, x: Tensor, particles: int, *, generator: Generator) -> Tensor:
     "ln p(x, z) − ln q(z|x) of so many recognitions z of each datum: `(*replicas, batch, particles)`, nats."
-    z, log_w = x.repeat_interleave(particles, -2), torch.zeros((), dtype=torch.float64, device=x.device)
+    z, log_w = x.repeat_interleave(particles, -2), torch.zeros((), device=x.device)
     for l, (recognition, generative) in enumerate(zip(machine.recognition, machine.generative, strict=True)):
         s = recognition.logits(z) if l else recognition.logits(x).repeat_interleave(particles, -2)
         below, z = z, bernoulli(s.sigmoid(), generator=generator)
         log_w = log_w + generative.log_prob(below, z) - logsigmoid((2 * z - 1) * s).sum(-1)
-    return (log_w + machine.prior.log_prob(z, z[..., :0])).unflatten(-1, (-1, particles))
+    return (log_w + machine.prior.log_prob(z, z[..., :0])).double().unflatten(-1, (-1, particles))
 
 # %% ../nbs/15_evaluation.ipynb #15-08
 BLOCK = 2**20  # entries of one layer held at a time
@@ -97,7 +97,7 @@ def exact_log_likelihood(machine: HelmholtzMachine, x: Tensor, *, largest: int =
         total = torch.logaddexp(total, joint.logsumexp(-1))
     return total
 
-# %% ../nbs/15_evaluation.ipynb #15-27
+# %% ../nbs/15_evaluation.ipynb #15-29
 STEEP = 0.3  # nats per decade of particles: an estimate that climbs faster has not settled
 
 
@@ -141,7 +141,7 @@ def _warn_if_steep(climb: float, particles: int) -> None:
             stacklevel=3,
         )
 
-# %% ../nbs/15_evaluation.ipynb #15-35
+# %% ../nbs/15_evaluation.ipynb #15-37
 def gibbs_(machine: HelmholtzMachine, z: list[Tensor], beta: float, *, generator: Generator) -> None:
     "One sweep over all hidden units, in place, that leaves p(z) p(x|z_1)^beta invariant; z[0] is the datum."
     for l in range(1, len(z)):
