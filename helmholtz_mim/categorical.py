@@ -8,6 +8,7 @@ __all__ = ['WIDEST_TABLE', 'local_step', 'binary_entropy', 'unit_gains', 'over_s
 # %% ../nbs/11_categorical.ipynb #11-02
 import heapq
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
@@ -78,7 +79,7 @@ class Memory:
         return part.reshape(*self.replicas, -1) if len(self.replicas) != 1 else part
 
 
-class Rule:
+class Rule(ABC):
     "An allocation rule with a memory that is estimated from the machine's distributions in one direction."
 
     memory: Memory | None = None
@@ -90,13 +91,13 @@ class Rule:
             raise ValueError(f"the step size epsilon lies between 0 and 1, not at {epsilon}")
         self.direction, self.epsilon = direction, epsilon
 
+    @abstractmethod
     def width(self, units: int) -> int:
         "How many numbers a layer of so many units needs."
-        raise NotImplementedError
 
+    @abstractmethod
     def estimate(self, layer: int, p: Tensor | None, z: Tensor, epsilon: Tensor) -> None:
         "Set a layer's memory from its state probabilities p, or from sampled patterns z where p is None."
-        raise NotImplementedError
 
     def begin(self, machine: HelmholtzMachine, patterns: Patterns, lr: float, generator: Generator) -> None:
         "Estimate step sizes and usage afresh; `train` calls this before every epoch."

@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['BOOK_SIZES', 'TABLES', 'FIGURES', 'Command', 'written_whole', 'claim', 'Train', 'Report', 'summary', 'Compare',
-           'Table', 'check_whole', 'figure_1', 'figure_2', 'figure_3', 'Figure', 'main']
+           'experiment', 'experiment_online', 'Table', 'check_whole', 'figure_1', 'figure_2', 'figure_3', 'figure_4',
+           'figure_5', 'Figure', 'main']
 
 # %% ../nbs/19_command_line.ipynb #19-02
 import json
@@ -12,7 +13,9 @@ import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,6 +33,7 @@ from helmholtz_mim.comparison import (
     draw_dynamics,
     dynamics,
     execute_all,
+    interleave_runs,
     noise_runs,
     per_seed,
     scheme,
@@ -38,9 +42,10 @@ from helmholtz_mim.comparison import (
     train_with_mim,
 )
 from .datasets import dataset, named
-from .exact import exact_report
+from .exact import LARGEST, exact_report
 from .figures import mean_interval
 from .machine import HelmholtzMachine, load, read, save
+from .mnist_online import do_online, draw_dreams, online_runs, stored_online
 from .training import TrainConfig, train
 
 # %% ../nbs/19_command_line.ipynb #19-05
@@ -87,7 +92,7 @@ class Train:
     scheme: str = "wake-sleep"  # wake-sleep, flip, mim or categorical
     every: int = 10  # each so many-th step is the scheme's
     report_every: int = 10  # epochs between two reports
-    measure: Literal["exact", "losses"] = "exact"  # what to report
+    measure: Literal["auto", "exact", "losses"] = "auto"  # what to report; auto: exact if layers are narrow enough
     engine: str = "auto"  # auto, compiled or torch
     out: Path = Path("runs")  # folder for the results
     force: bool = False  # overwrite what is there
@@ -102,7 +107,8 @@ class Train:
         generator = torch.Generator().manual_seed(self.seed)
         machine = HelmholtzMachine(sizes, bias=self.bias, replicas=(self.seeds,)).randomise_(self.scale, generator=generator)
         weights, table, notes = claim(self.out, ["machine.safetensors", "history.csv", "config.json"], self.force)
-        report = exact_report if self.measure == "exact" else None
+        narrow = max(a + b for a, b in pairwise(sizes)) <= LARGEST
+        report = exact_report if self.measure == "exact" or (self.measure == "auto" and narrow) else None
         history = train(machine, patterns, config, allocate=rule, report=report, engine=self.engine, generator=generator)
         record = {k: v for k, v in asdict(self).items() if k not in ("out", "force")}
         record |= dict(sizes=list(sizes), version=version("helmholtz_mim"))
@@ -167,31 +173,47 @@ class Compare:
             print(label, against(last, column).to_string(float_format="{:.4g}".format, na_rep=""), sep="\n", end="\n\n")
 
 
-TABLES = {
-    "worlds": (table_runs, table_report),
-    "ablation": (ablation_runs, exact_report),
-    "noise": (noise_runs, exact_report),
+def experiment(runs: Callable, report: Callable, folder: Path, resume: bool, seeds: int = 16) -> pd.DataFrame:
+    "Do the runs on the small worlds; the mean over seeds of the main measures."
+    table = execute_all(runs(seeds), folder, report, resume=resume)
+    by = ["data", "bias", "scale", "batch", "lr", "every", "scheme"]
+    main = ("KL.recognition.0", "off-support", "I.recognition", "normalised")
+    return per_seed(table, by).groupby(by)[[c for c in table if str(c).startswith(main)]].mean()
+
+
+def experiment_online(folder: Path, resume: bool, seeds: int = 4) -> pd.DataFrame:
+    "Do the runs on MNIST; the mean over seeds of what was measured."
+    do_online(online_runs(seeds), folder, resume=resume)
+    table = stored_online(online_runs(seeds), folder)
+    return table.groupby(["batch", "lr", "scheme"]).mean(numeric_only=True).drop(columns="replica")
+
+
+TABLES: dict[str, Callable] = {
+    "worlds": partial(experiment, table_runs, table_report),
+    "ablation": partial(experiment, ablation_runs, exact_report),
+    "noise": partial(experiment, noise_runs, exact_report),
+    "interleave": partial(experiment, interleave_runs, table_report),
+    "mnist": experiment_online,
 }
 
 
 @dataclass
 class Table:
-    "Run the experiments behind the tables: every scheme on every world, or the maps of learning rate and batch size."
+    "Run the experiments behind the tables: worlds, ablation, noise, interleave (chapter 13) or mnist (chapter 18)."
 
-    name: Annotated[str, tyro.conf.Positional]  # worlds, ablation or noise
-    seeds: int = 16  # machines per run
+    name: Annotated[str, tyro.conf.Positional]  # worlds, ablation, noise, interleave or mnist
+    seeds: int = 0  # machines per run; the book's number if 0
     resume: bool = True  # keep runs that are finished
     out: Path = Path("results")  # folder for the folder of that name
 
     def run(self) -> None:
-        "Write one file per run and print what was measured at the end, the mean over seeds."
-        runs, report = named(TABLES, self.name, "table")
-        check_whole(seeds=self.seeds)
+        "Write one file per run and print the mean over seeds of what was measured at the end."
+        perform = named(TABLES, self.name, "table")
+        if self.seeds < 0:
+            raise ValueError(f"seeds is a whole number of at least 1, not {self.seeds}")
         claim(self.out / self.name, [], force=True)
-        table = execute_all(runs(self.seeds), self.out / self.name, report, resume=self.resume)
-        by = ["data", "bias", "scale", "batch", "lr", "scheme"]
-        columns = [c for c in table if str(c).startswith(("KL.recognition.0", "off-support", "I.recognition", "normalised"))]
-        print(per_seed(table, by).groupby(by)[columns].mean().to_string(float_format="{:.4g}".format, na_rep=""))
+        arguments = (self.seeds,) if self.seeds else ()
+        print(perform(self.out / self.name, self.resume, *arguments).to_string(float_format="{:.4g}".format, na_rep=""))
 
 
 def check_whole(**counts: int) -> None:
@@ -218,7 +240,23 @@ def figure_3(seeds: int, results: Path) -> Picture:
     return draw_dynamics(dynamics(results / "dynamics", seeds), f"Mean and 95 % interval over {seeds} seeds")
 
 
-FIGURES: dict[str, Callable[[int, Path], Picture]] = {"1": figure_1, "2": figure_2, "3": figure_3}
+def figure_4(seeds: int, results: Path) -> Picture:
+    "Figure 4: dreams of digits after a noisy online pass of plain wake-sleep, from the stored runs."
+    return draw_dreams("wake-sleep", results / "mnist")
+
+
+def figure_5(seeds: int, results: Path) -> Picture:
+    "Figure 5: the same with MIM in every tenth step."
+    return draw_dreams("mim", results / "mnist")
+
+
+FIGURES: dict[str, Callable[[int, Path], Picture]] = {
+    "1": figure_1,
+    "2": figure_2,
+    "3": figure_3,
+    "4": figure_4,
+    "5": figure_5,
+}
 
 
 @dataclass

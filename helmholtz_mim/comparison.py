@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMES', 'EVERY', 'WORLDS', 'LABELS', 'PANELS', 'PATTERNS', 'scheme', 'Run', 'execute', 'wide', 'execute_all',
-           'table_report', 'liu_columns', 'dynamics_runs', 'dynamics', 'table_runs', 'ablation_runs', 'noise_runs',
-           'train_with_mim', 'draw_dynamics', 'per_seed', 'against']
+           'stored', 'table_report', 'liu_columns', 'dynamics_runs', 'dynamics', 'table_runs', 'ablation_runs',
+           'noise_runs', 'interleave_runs', 'train_with_mim', 'draw_dynamics', 'per_seed', 'against']
 
 # %% ../nbs/13_comparison.ipynb #13-02
 from collections.abc import Callable, Iterable
@@ -118,15 +118,19 @@ def execute_all(
     runs, folder = list(runs), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     left = [run for run in runs if not (resume and (folder / f"{run.name}.csv.gz").exists())]
-    with ProcessPoolExecutor(min(processes, len(left)) or 1, get_context("spawn")) as pool:
-        jobs = [pool.submit(_execute_to_file, run, folder, report) for run in left]
-        for job in progress(as_completed(jobs), "runs", "run", total=len(jobs)):
-            job.result()
-    return pd.concat([_table(run, folder) for run in runs], ignore_index=True)
+    if processes == 1:
+        for run in progress(left, "runs", "run"):
+            _execute_to_file(run, folder, report)
+    else:
+        spawn = get_context("spawn")
+        with ProcessPoolExecutor(processes, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            jobs = [pool.submit(_execute_to_file, run, folder, report) for run in left]
+            for job in progress(as_completed(jobs), "runs", "run", total=len(jobs)):
+                job.result()
+    return stored(runs, folder)
 
 
 def _execute_to_file(run: Run, folder: Path, report: Callable) -> None:
-    torch.set_num_threads(1)
     _, table = execute(run, report)
     _write(table, folder / f"{run.name}.csv.gz")
 
@@ -135,6 +139,15 @@ def _write(table: pd.DataFrame, path: Path) -> None:
     partial = path.with_name(f".partial-{path.name}")
     table.to_csv(partial, index=False, float_format="%.5g", compression={"method": "gzip", "mtime": 0})
     partial.replace(path)
+
+
+def stored(runs: Iterable[Run], folder: Path) -> pd.DataFrame:
+    "The tables of runs done before."
+    runs, folder = list(runs), Path(folder)
+    missing = [run.name for run in runs if not (folder / f"{run.name}.csv.gz").exists()]
+    if missing:
+        raise FileNotFoundError(f"{len(missing)} of {len(runs)} runs are missing in {folder}: make them with helmholtz-mim")
+    return pd.concat([_table(run, folder) for run in runs], ignore_index=True)
 
 
 def _table(run, folder):
@@ -232,9 +245,9 @@ def table_runs(seeds: int = 16) -> list[Run]:
     shifts = replace(well_formed, data="shifts", epochs=300, records=1)
     online = [replace(world, scheme=name, every=EVERY[name]) for world in (well_formed, heartbeat, shifts) for name in SCHEMES]
     batches = (
-        replace(heartbeat, batch=1000, epochs=5000),
-        replace(shifts, batch=1000, epochs=2000),
-        replace(well_formed, batch=905, epochs=10000),
+        replace(heartbeat, batch=1000, epochs=2000),
+        replace(shifts, batch=1000, epochs=500),
+        replace(well_formed, batch=905, epochs=3000),
     )
     return online + [replace(full, scheme=name) for full in batches for name in ("wake-sleep", "mim")]
 
@@ -256,6 +269,15 @@ def noise_runs(seeds: int = 16) -> list[Run]:
         Run(scheme=name, epochs=round(150 * 0.1 * batch / lr), batch=batch, lr=lr, seeds=seeds, records=3, span=30)
         for batch, lr in [(1, 0.3), (3, 0.3), (1, 0.1), (3, 0.1), (1, 0.03), (10, 0.1), (1, 0.01)]
         for name in ("wake-sleep", "mim")
+    ]
+
+
+def interleave_runs(seeds: int = 16) -> list[Run]:
+    "Factorial MIM in every so many-th step, on two worlds; the rarest is as good as never."
+    return [
+        Run(data, scheme="mim", every=every, epochs=200, seeds=seeds, records=5, span=50)
+        for data in ("well-formed", "heartbeat")
+        for every in (1, 2, 5, 10, 20, 50, 100, 10**9)
     ]
 
 # %% ../nbs/13_comparison.ipynb #13-12

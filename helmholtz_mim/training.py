@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['Report', 'Advance', 'Engine', 'ENGINES', 'PAYS', 'TrainConfig', 'splitmix64', 'Stream', 'draw_order',
            'cumulative_weights', 'draw_turns', 'in_turn', 'NotApplicable', 'one_particle', 'Phases', 'phases',
-           'readable', 'observe', 'losses', 'tidy_frame', 'train', 'progress']
+           'readable', 'stepping', 'observe', 'losses', 'tidy_frame', 'train', 'progress']
 
 # %% ../nbs/06_training.ipynb #06-02
 import math
@@ -163,7 +163,6 @@ def readable(
     "The definition of training: a function that trains the machine, in place, for so many more epochs."
     one_particle(config)
     awake, asleep = phases(allocate)
-    bits, epoch = patterns.bits.to(machine.prior.weight), 0
     hidden, units = sum(machine.sizes[1:]), sum(machine.sizes)
 
     def step(x: Tensor, turn: Tensor) -> None:
@@ -176,6 +175,20 @@ def readable(
         learn_recognition_(machine, d, config.lr)
         observe(asleep, d)
         stream.position = night + config.dreams * units
+
+    return stepping(step, machine, patterns, config, stream, turns)
+
+
+def stepping(
+    step: Callable[[Tensor, Tensor], None],  # gets the data of a batch, and for which of them it is the rule's turn
+    machine: HelmholtzMachine,
+    patterns: Patterns,
+    config: TrainConfig,
+    stream: Stream,
+    turns: Stream,
+) -> Advance:
+    "A function that shows so many more epochs to `step`, batch by batch."
+    bits, epoch = patterns.bits.to(machine.prior.weight), 0
 
     def advance(epochs: int) -> None:
         nonlocal epoch
