@@ -108,7 +108,7 @@ MISTAKES = {
     "train --sizes 12": "at least two layers",
     "train --sizes 12 0": "at least one unit",
     "train --sizes 5 3 --epochs 1": "data layer has 5 units, the patterns have 12",
-    "train --data heartbeat": "2^26 is the limit",
+    "train --data heartbeat --measure exact": "2^26 is the limit",
     "train --engine tourch": "did you mean 'torch'",
     "train --out file": "is a file, not a folder",
     "train --out file/below": "is a file, not a folder",

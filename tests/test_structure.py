@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "helmholtz_mim"
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
-CHAPTERS = [p for p in NOTEBOOKS if re.match(r"\d\d_", p.name)]
+CHAPTERS = [p for p in NOTEBOOKS if re.match(r"\d\d[a-z]?_", p.name)]
 MODULES = sorted(p for p in PACKAGE.glob("*.py") if p.name != "_modidx.py")
 APPENDIX = {"figures", "widgets"}
 
