@@ -92,6 +92,20 @@ def test_figures_are_drawn_under_their_names(folder, monkeypatch):
     assert "use --force" in refusal("figure 1 --seeds 2 --out pictures".split())
 
 
+def test_a_saved_machine_is_evaluated_and_dreams(folder, capsys):
+    main(TINY)
+    capsys.readouterr()
+    main("evaluate run/machine.safetensors --particles 30 --count 50".split())
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split()[:3] == ["particles", "replica", "nats"]
+    assert [line.split()[:2] for line in table[1:]] == [[k, r] for k in ("1", "10", "30") for r in ("0", "1")]
+    for line in table[1:]:
+        assert -12 * math.log(2) - 1 < float(line.split()[2]) < -5
+    main("sample run/machine.safetensors --count 7 --replica 1 --out sheet/dreams.png".split())
+    assert (folder / "sheet/dreams.png").read_bytes().startswith(b"\x89PNG")
+    assert "use --force" in refusal("sample run/machine.safetensors --out sheet/dreams.png".split())
+
+
 MISTAKES = {
     "train --data bras": "did you mean 'bars'",
     "train --epochs 0": "epochs is a whole number of at least 1",
@@ -118,6 +132,17 @@ MISTAKES = {
     "report unnamed": "does not say what it was trained on",
     "report unnamed --data hartbeat": "did you mean 'heartbeat'",
     "report unnamed --data bars": "data layer has 4 units, the patterns have 16",
+    "train --scheme mmi": "did you mean 'mim'",
+    "train --every 0": "every is a whole number",
+    "evaluate unnamed": "does not say what it was trained on",
+    "evaluate unnamed --data bars --particles 0": "at least 1",
+    "sample absent": "there is no file absent",
+    "sample unnamed --replica 1": "holds 1 machines",
+    "sample unnamed --count 0": "at least 1",
+    "compare --seeds 0": "at least 1",
+    "compare --seeds 1 --out file": "is a file, not a folder",
+    "table world": "did you mean 'worlds'",
+    "table worlds --out file": "is a file, not a folder",
     "figure one": "no figure called 'one'",
     "figure 1 --out file": "is a file, not a folder",
     "figure 1 --seeds 0": "at least",
