@@ -17,6 +17,7 @@ from helmholtz_mim.images import binarise, digits, grey_digits, grey_mnist, mnis
 from helmholtz_mim.layers import BinaryLayer, bernoulli, encode, states
 from helmholtz_mim.machine import HelmholtzMachine, load, save
 from helmholtz_mim.perturbation import Flip
+from helmholtz_mim.reweighted import importance, learn_reweighted_, log_importance
 from helmholtz_mim.sampled import intervals, sampled_report
 from helmholtz_mim.sleep import dream, learn_recognition_
 from helmholtz_mim.training import ENGINES, NotApplicable, Phases, Stream, TrainConfig, losses, train

@@ -13,6 +13,7 @@ from .machine import HelmholtzMachine
 from .sleep import dream, learn_recognition_
 from helmholtz_mim.training import (
     ENGINES,
+    PAYS,
     Advance,
     Phases,
     Stream,
@@ -57,20 +58,24 @@ def reweighted(
 ) -> Advance:
     "Reweighted wake-sleep (Bornschein & Bengio 2015) with `config.particles` guesses per datum."
     awake, asleep = phases(allocate)
-    k = config.particles
+    k, hidden, units = config.particles, sum(machine.sizes[1:]), sum(machine.sizes)
 
     def step(x: Tensor, turn: Tensor) -> None:
+        night = stream.position + k * x.shape[-2] * hidden
         turn = turn.repeat_interleave(k, -1)
         z = wake(machine, x.repeat_interleave(k, -2), in_turn(awake, turn), generator=stream)
         weights = weigh(log_importance(machine, z).masked_fill(turn, 0.0), k)
         learn_reweighted_(machine, z, weights, config.lr, config.recognition != "sleep")
         observe(awake, z)
+        stream.position = night
         if config.recognition != "wake":
             d = dream(machine, config.dreams, in_turn(asleep, turn[..., :1]), generator=stream)
             learn_recognition_(machine, d, config.lr)
             observe(asleep, d)
+        stream.position = night + config.dreams * units
 
     return stepping(step, machine, patterns, config, stream, turns)
 
 
 ENGINES["reweighted"] = reweighted
+PAYS["reweighted"] = lambda machine, patterns, config: config.particles > 1
