@@ -32,7 +32,7 @@ PARTICLES = (1, 10, 100)
 
 @dataclass(frozen=True)
 class OnlineRun:
-    "One pass through MNIST with one scheme."
+    "A pass's worth of MNIST digits, drawn with replacement, with one scheme."
 
     scheme: str = "wake-sleep"
     lr: float = 0.1
