@@ -1,5 +1,7 @@
 """nbdev_clean, then make pictures small and give widget models stable ids, so that a second run leaves no diff.
 
+A figure that is alive in a stored page keeps that form only: its widget needs a kernel.
+
 usage: python tools/clean_nbs.py [notebook ...]
 """
 
@@ -49,6 +51,17 @@ def stable_ids(notebook: dict, stem: str) -> dict:
     return notebook
 
 
+def stored_form(notebook: dict) -> dict:
+    """Drop the widget view of every output that is also HTML, and the widget state if no view is left."""
+    outputs = [output.get("data", {}) for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    for data in outputs:
+        if "text/html" in data:
+            data.pop(VIEW, None)
+    if not any(VIEW in data for data in outputs):
+        notebook["metadata"].pop("widgets", None)
+    return notebook
+
+
 def with_palette(png: str) -> str:
     """The picture with 96 colours, a third of the size; both as base64."""
     picture = Image.open(io.BytesIO(base64.b64decode(png)))
@@ -70,7 +83,7 @@ def small_pictures(notebook: dict) -> None:
 def main(names: list[str]) -> None:
     for path in map(Path, names) if names else sorted(Path("nbs").glob("*.ipynb")):
         nbdev_clean(str(path))
-        notebook = stable_ids(json.loads(path.read_text(encoding="utf-8")), path.stem)
+        notebook = stable_ids(stored_form(json.loads(path.read_text(encoding="utf-8"))), path.stem)
         small_pictures(notebook)
         text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
         path.write_text(text + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
+from clean_nbs import stored_form
 from nbclient import NotebookClient
 
 TIMEOUT = 600  # seconds a cell
@@ -27,7 +28,7 @@ def execute(path: Path) -> float:
         resources={"metadata": {"path": path.parent}},
     )
     client.execute()
-    nbformat.write(notebook, path)
+    nbformat.write(stored_form(notebook), path)
     return time.perf_counter() - start
 
 

@@ -1,0 +1,217 @@
+// The toolkit of the interactive figures: elements, controls, plots. No framework, no build step.
+// Colours come from the page's style sheet and follow its theme; outside the book the fallbacks below serve.
+
+const SHEET = `
+.lively { --lively-recognition: var(--recognition, #0072b2); --lively-generative: var(--generative, #d55e00);
+  --lively-data: var(--data, #40464d); --lively-paper: var(--paper, var(--jp-layout-color0, #fdfcfa));
+  --lively-ink: var(--ink, var(--jp-ui-font-color1, #24282d)); --lively-faint: var(--faint, var(--jp-layout-color2, #f4f2ee));
+  --lively-rule: var(--rule, var(--jp-border-color2, #dedad3));
+  --layer-0: #440154; --layer-1: #3b528b; --layer-2: #21918c; --layer-3: #4c9a2a; --layer-4: #b08a00;
+  --wake-sleep: #6b6b6b; --flip: #b8578f; --mim: #00875f;
+  color: var(--lively-ink); display: flex; flex-direction: column; margin: 0; max-width: 100%;
+  font: 14px/1.4 var(--pst-font-family-heading, var(--jp-ui-font-family, system-ui, sans-serif)); }
+html[data-theme="dark"] .lively, [data-jp-theme-light="false"] .lively {
+  --lively-recognition: var(--recognition, #6cbdf0); --lively-generative: var(--generative, #f0a04b); --lively-data: var(--data, #c6ccd3);
+  --layer-0: #b897e0; --layer-1: #7fa6e8; --layer-2: #4cc4bd; --layer-3: #8fd06a; --layer-4: #e3c84b;
+  --wake-sleep: #a9a9a9; --flip: #e39bc6; --mim: #43c59e; }
+.lively, .lively * { box-sizing: border-box; }
+.lively svg { display: block; max-width: none; overflow: visible; width: 100%; }
+.lively .recognition { color: var(--lively-recognition); } .lively .generative { color: var(--lively-generative); }
+.lively .data { color: var(--lively-data); } .lively path, .lively line { vector-effect: non-scaling-stroke; }
+.lively .controls { align-items: end; display: flex; flex-wrap: wrap; gap: .6rem 1rem; margin: 0 0 .8rem; }
+.lively :is(button, select, input, legend, label) { color: inherit; font: inherit; margin: 0; }
+.lively :is(button, select) { background: var(--lively-faint); border: 1px solid var(--lively-rule); border-radius: 4px; min-height: 2rem; padding: .15rem .7rem; }
+.lively button:not(:disabled) { cursor: pointer; } .lively button:disabled { opacity: .45; }
+.lively button:hover:not(:disabled) { border-color: var(--lively-ink); }
+.lively button.primary { background: var(--lively-ink); border-color: var(--lively-ink); color: var(--lively-paper); min-width: 5.2rem; }
+.lively :is(button, select, input, [tabindex]):focus-visible { outline: 2px solid var(--lively-recognition); outline-offset: 2px; }
+.lively fieldset { border: 0; display: flex; margin: 0; min-width: 0; padding: 0; }
+.lively legend, .lively .name { display: block; float: none; font-size: .8em; opacity: .8; padding: 0; width: auto; }
+.lively .choice { border: 1px solid var(--lively-rule); cursor: pointer; padding: .28rem .7rem; position: relative; }
+.lively .choice + .choice { border-left: 0; } .lively .choice:first-of-type { border-radius: 4px 0 0 4px; } .lively .choice:last-of-type { border-radius: 0 4px 4px 0; }
+.lively .choice:has(:checked) { background: var(--accent, var(--lively-ink)); border-color: var(--accent, var(--lively-ink)); color: var(--lively-paper); }
+.lively .choice:has(:focus-visible) { outline: 2px solid var(--lively-recognition); outline-offset: 2px; z-index: 1; }
+.lively .choice input { cursor: pointer; inset: 0; opacity: 0; position: absolute; }
+.lively input[type=range] { accent-color: var(--lively-recognition); display: block; height: 2rem; width: 9rem; }
+.lively .plot { position: relative; } .lively .plot span { font-size: 11px; line-height: 1; position: absolute; white-space: nowrap; }
+.lively .unseen { clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; white-space: nowrap; width: 1px; }
+.lively output { font-variant-numeric: tabular-nums; } .lively .caption { font-size: .93em; margin: .8rem 0 0; opacity: .85; order: 1; }
+`;
+
+/** An element with attributes; `on…` ones are listeners: make("button", { onclick }, "Play"). */
+export function make(tag, attributes = {}, ...children) {
+  return dress(document.createElement(tag), attributes, children);
+}
+
+/** The same for SVG. */
+export function draw(tag, attributes = {}, ...children) {
+  return dress(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+function dress(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value != null) node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+/** Make el the ground of a figure: style sheet, accessible name, caption. Every render begins with it. */
+export function ground(el, model) {
+  if (!document.querySelector("style[data-lively]")) document.head.append(make("style", { "data-lively": true }, SHEET));
+  el.classList.add("lively");
+  const caption = model.get("caption");
+  return dress(el, { role: "group", "aria-label": model.get("alt") }, caption ? [make("p", { class: "caption" }, caption)] : []);
+}
+
+/** Show a figure on a page without a kernel, in the first place of that key that is still empty. */
+export function mount(render, key, state) {
+  const place = document.querySelector(`[data-figure="${key}"]:not([data-alive])`), heard = {};
+  const model = {
+    get: (name) => state[name],
+    set: (name, value) => ((state[name] = value), heard[`change:${name}`]?.forEach((call) => call())),
+    on: (event, call) => (heard[event] ??= []).push(call),
+    save_changes() {},
+  };
+  place.setAttribute("data-alive", "");
+  render({ model, el: place.appendChild(make("div")) });
+}
+
+export const button = (text, onclick, attributes = {}) => make("button", { type: "button", onclick, ...attributes }, text);
+
+/** A labelled slider; `show` turns its number into words. Set `.input.value` and call `.refresh()` to move it by program. */
+export function slider(name, { min = 0, max = 1, step = 0.01, value = min, show = String }, oninput) {
+  const input = make("input", { type: "range", min, max, step, value }), output = make("output");
+  const node = make("label", {}, make("span", { class: "name" }, `${name} `, output), input);
+  const refresh = () => {
+    output.textContent = show(+input.value);
+    input.setAttribute("aria-valuetext", output.textContent);
+  };
+  input.addEventListener("input", () => (refresh(), oninput(+input.value)));
+  refresh();
+  return Object.assign(node, { input, refresh });
+}
+
+/** A labelled drop-down; `options` maps values to texts. */
+export function select(name, options, value, onchange) {
+  const entries = Object.entries(options).map(([key, text]) => make("option", { value: key, selected: key === value }, text));
+  const input = make("select", { onchange: () => onchange(input.value) }, ...entries);
+  return Object.assign(make("label", {}, make("span", { class: "name" }, name), input), { input });
+}
+
+/** A group of radio buttons side by side; `options` maps values to texts, `accents` values to CSS colours. */
+export function choice(name, options, value, onchange, accents = {}) {
+  const group = `choice-${choice.groups = (choice.groups ?? 0) + 1}`;
+  const one = ([key, text]) => make("label", { class: "choice", style: accents[key] && `--accent: ${accents[key]}` },
+    make("input", { type: "radio", name: group, value: key, checked: key === value, onchange: () => onchange(key) }), text);
+  return make("fieldset", {}, make("legend", {}, name), ...Object.entries(options).map(one));
+}
+
+/** A line for screen readers, told politely: const say = announcer(el); say("paused"). */
+export function announcer(el) {
+  const line = make("p", { class: "unseen", "aria-live": "polite" });
+  el.append(line);
+  return (text) => (line.textContent = text);
+}
+
+/** Mirrored bars: p upward, q downward, each a list of non-negative numbers; big lists are binned to at most `bins`. */
+export function bars({ label, height = 64, up = "recognition", down = "generative", bins = 256 }) {
+  const above = draw("path", { class: up, fill: "currentColor" }), below = draw("path", { class: down, fill: "currentColor" });
+  const zero = draw("line", { x1: 0, x2: 1, y1: 0, y2: 0, stroke: "currentColor", "stroke-width": 1, opacity: 0.5 });
+  const svg = draw("svg", { viewBox: "0 -1 1 2", preserveAspectRatio: "none", height, role: "img", "aria-label": label, style: `height: ${height}px` }, above, below, zero);
+  const shape = (p, sign, scale) => {
+    const gap = p.length > 64 ? 0 : 0.12, width = 1 / p.length;
+    let d = "";
+    for (let k = 0; k < p.length; k++) {
+      if (p[k] / scale < 0.004) continue;
+      d += `M${((k + gap) * width).toFixed(5)} 0V${((-sign * p[k]) / scale).toFixed(4)}h${((1 - 2 * gap) * width).toFixed(5)}V0z`;
+    }
+    return d;
+  };
+  const update = (p, q) => {
+    const [a, b] = [binned(p, bins), binned(q, bins)], scale = Math.max(...a, ...b) || 1;
+    above.setAttribute("d", shape(a, 1, scale));
+    below.setAttribute("d", shape(b, -1, scale));
+  };
+  return { node: make("div", { class: "plot" }, svg), svg, update };
+}
+
+/** Sums over runs of neighbours, so that at most so many numbers remain. */
+export function binned(p, bins = 256) {
+  if (p.length <= bins) return p;
+  const sums = new Float64Array(bins), run = p.length / bins;
+  for (let k = 0; k < p.length; k++) sums[Math.floor(k / run)] += p[k];
+  return sums;
+}
+
+/** Curves over a common x, each named at its right end. update(x, [y, …], { xmax, ymax, spans: [[from, to, colour], …] }). */
+export function lines({ label, series, height = 110, xlabel = (x) => x, right = 74 }) {
+  const paths = series.map(({ color }) => draw("path", { fill: "none", stroke: color, "stroke-width": 1.6, "stroke-linejoin": "round" }));
+  const names = series.map(({ name, color }) => make("span", { style: `color: ${color}; left: calc(100% - ${right - 6}px)` }, name));
+  const spans = draw("g"), box = `height: ${height}px; width: calc(100% - ${right}px)`;
+  const frame = draw("path", { d: "M0 0H1M0 1H1", stroke: "var(--lively-rule)", "stroke-width": 1 });
+  const svg = draw("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", style: box, role: "img", "aria-label": label }, spans, frame, ...paths);
+  const top = make("span", { style: "left: 2px; top: 3px; opacity: .7" }), end = make("span", { style: `right: ${right}px; top: ${height + 4}px; opacity: .7` });
+  const node = make("div", { class: "plot", style: `padding-bottom: 18px` }, svg, top, end, make("span", { style: `left: 0; top: ${height + 4}px; opacity: .7` }, "0"), ...names);
+  const update = (x, ys, { xmax = x.at(-1) || 1, ymax = ceiling(Math.max(...ys.flatMap((y) => y.filter(Number.isFinite)))), spans: coloured = [] } = {}) => {
+    top.textContent = `${ymax} nats`;
+    end.textContent = xlabel(xmax);
+    spans.replaceChildren(...coloured.map(([a, b, fill]) => draw("rect", { x: a / xmax, width: Math.max(0, b - a) / xmax, y: 0, height: 1, fill, opacity: 0.12 })));
+    const at = (y) => (Number.isFinite(y) ? 1 - Math.min(y, ymax) / ymax : 0);
+    ys.forEach((y, i) => paths[i].setAttribute("d", y.map((v, k) => `${k ? "L" : "M"}${(x[k] / xmax).toFixed(4)} ${at(v).toFixed(4)}`).join("")));
+    const places = spread(ys.map((y) => at(y.at(-1) ?? 0) * height), 12, height);
+    names.forEach((name, i) => (name.style.top = `${places[i] - 5}px`));
+  };
+  return { node, svg, update };
+}
+
+/** Move places apart until they keep a distance, in order, within 0 … height. */
+function spread(places, distance, height) {
+  const order = places.map((_, i) => i).sort((a, b) => places[a] - places[b]), out = [...places];
+  for (let k = 1; k < order.length; k++) out[order[k]] = Math.max(out[order[k]], out[order[k - 1]] + distance);
+  let limit = height;
+  for (let k = order.length - 1; k >= 0; k--, limit -= distance) out[order[k]] = Math.min(out[order[k]], limit);
+  return out;
+}
+
+/** The next round number: 1, 2 or 5 times a power of ten. */
+export function ceiling(y) {
+  if (!(y > 0)) return 1;
+  const power = 10 ** Math.floor(Math.log10(y));
+  return +([1, 2, 5, 10].find((m) => m * power >= y * 0.999) * power).toPrecision(2);
+}
+
+/** Whether the reader asked for less motion. */
+export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+/** Call once when el comes into view. */
+export function whenSeen(el, call) {
+  const watch = new IntersectionObserver((seen) => seen.some((s) => s.isIntersecting) && (watch.disconnect(), call()), { rootMargin: "40px" });
+  watch.observe(el);
+}
+
+/** The colours of the palette as they are now, for a canvas: colours(el).recognition. */
+export function colours(el) {
+  const style = getComputedStyle(el), names = ["recognition", "generative", "data", "paper", "ink", "faint", "rule"];
+  return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--lively-${name}`).trim()]));
+}
+
+/** Call at every change of the page's theme; SVG in palette colours needs no such call. */
+export function onTheme(call) {
+  const watch = new MutationObserver(call), options = { attributes: true, attributeFilter: ["data-theme", "data-jp-theme-light"] };
+  [document.documentElement, document.body].forEach((node) => watch.observe(node, options));
+}
+
+/** A worker from functions and classes: `main` runs there, with `needed` by their names. Works from file://. */
+export function worker(main, needed) {
+  const address = URL.createObjectURL(new Blob([`"use strict";\n${needed.map(String).join("\n")}\n(${main})();`], { type: "text/javascript" }));
+  return new Worker(address);
+}
+
+/** The numbers that Python's `packed` wrote: { shape, numbers }. */
+export function unpacked({ shape, scale, data }) {
+  const bytes = Int8Array.from(atob(data), (c) => c.charCodeAt(0));
+  return { shape, numbers: Float32Array.from(bytes, (b) => b * scale) };
+}
