@@ -90,7 +90,7 @@ class Interactive:
         return type(self.name, (anywidget.AnyWidget,), {"_esm": bundle(self.name), **traits})()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        data = {"text/plain": repr(self), "text/html": self.html()}
+        data: dict = {"text/plain": repr(self), "text/html": self.html()}
         if find_spec("anywidget"):
             data[VIEW] = {"version_major": 2, "version_minor": 1, "model_id": self.live.model_id}
         return data

@@ -3,10 +3,10 @@ import { ground, make, slider, bars } from "./kit.js";
 
 function render({ model, el }) {
   ground(el, model);
-  const plot = bars({ label: "probability of tails and of heads", height: 90 }), words = make("output", { "aria-live": "polite" });
+  const plot = bars({ label: "probability of tails and of heads", height: 90, down: null }), words = make("output", { "aria-live": "polite" });
   const toss = (p) => {
     const h = p > 0 && p < 1 ? -p * Math.log(p) - (1 - p) * Math.log(1 - p) : 0;
-    plot.update([1 - p, p], [0, 0]);
+    plot.update([1 - p, p], [], 1);
     words.textContent = `entropy ${h.toFixed(3)} nats`;
     model.set("p", p);
     model.save_changes();

@@ -25,6 +25,7 @@ html[data-theme="dark"] .lively, [data-jp-theme-light="false"] .lively {
 .lively button:hover:not(:disabled) { border-color: var(--lively-ink); }
 .lively button.primary { background: var(--lively-ink); border-color: var(--lively-ink); color: var(--lively-paper); min-width: 5.2rem; }
 .lively :is(button, select, input, [tabindex]):focus-visible { outline: 2px solid var(--lively-recognition); outline-offset: 2px; }
+.lively .together { display: flex; gap: .5rem; } .lively .title { font-size: 12px; font-weight: 600; margin: .35rem 0 .3rem; }
 .lively fieldset { border: 0; display: flex; margin: 0; min-width: 0; padding: 0; }
 .lively legend, .lively .name { display: block; float: none; font-size: .8em; opacity: .8; padding: 0; width: auto; }
 .lively .choice { border: 1px solid var(--lively-rule); cursor: pointer; padding: .28rem .7rem; position: relative; }
@@ -101,12 +102,14 @@ export function select(name, options, value, onchange) {
   return Object.assign(make("label", {}, make("span", { class: "name" }, name), input), { input });
 }
 
-/** A group of radio buttons side by side; `options` maps values to texts, `accents` values to CSS colours. */
+/** Radio buttons side by side; `options` maps values to texts, `accents` values to CSS colours; `.set(value)` moves it by program. */
 export function choice(name, options, value, onchange, accents = {}) {
   const group = `choice-${choice.groups = (choice.groups ?? 0) + 1}`;
   const one = ([key, text]) => make("label", { class: "choice", style: accents[key] && `--accent: ${accents[key]}` },
     make("input", { type: "radio", name: group, value: key, checked: key === value, onchange: () => onchange(key) }), text);
-  return make("fieldset", {}, make("legend", {}, name), ...Object.entries(options).map(one));
+  const node = make("fieldset", {}, make("legend", {}, name), ...Object.entries(options).map(one));
+  const set = (key) => (node.querySelector(`[value="${key}"]`).checked = true);
+  return Object.assign(node, { set });
 }
 
 /** A line for screen readers, told politely: const say = announcer(el); say("paused"). */
@@ -116,24 +119,25 @@ export function announcer(el) {
   return (text) => (line.textContent = text);
 }
 
-/** Mirrored bars: p upward, q downward, each a list of non-negative numbers; big lists are binned to at most `bins`. */
+/** Bars for p upward and, unless `down` is null, q downward: lists of non-negative numbers, binned to at most `bins`. */
 export function bars({ label, height = 64, up = "recognition", down = "generative", bins = 256 }) {
-  const above = draw("path", { class: up, fill: "currentColor" }), below = draw("path", { class: down, fill: "currentColor" });
-  const zero = draw("line", { x1: 0, x2: 1, y1: 0, y2: 0, stroke: "currentColor", "stroke-width": 1, opacity: 0.5 });
-  const svg = draw("svg", { viewBox: "0 -1 1 2", preserveAspectRatio: "none", height, role: "img", "aria-label": label, style: `height: ${height}px` }, above, below, zero);
+  const paths = [up, down].map((name) => draw("path", { class: name, fill: "currentColor" }));
+  const zero = draw("line", { x1: 0, x2: 1, y1: 0, y2: 0, stroke: "currentColor", opacity: 0.5 });
+  const box = { viewBox: down ? "0 -1 1 2" : "0 -1 1 1", preserveAspectRatio: "none", style: `height: ${height}px` };
+  const svg = draw("svg", { ...box, role: "img", "aria-label": label }, ...paths, zero);
   const shape = (p, sign, scale) => {
     const gap = p.length > 64 ? 0 : 0.12, width = 1 / p.length;
     let d = "";
     for (let k = 0; k < p.length; k++) {
-      if (p[k] / scale < 0.004) continue;
+      if (p[k] < 0.004 * scale) continue;
       d += `M${((k + gap) * width).toFixed(5)} 0V${((-sign * p[k]) / scale).toFixed(4)}h${((1 - 2 * gap) * width).toFixed(5)}V0z`;
     }
     return d;
   };
-  const update = (p, q) => {
-    const [a, b] = [binned(p, bins), binned(q, bins)], scale = Math.max(...a, ...b) || 1;
-    above.setAttribute("d", shape(a, 1, scale));
-    below.setAttribute("d", shape(b, -1, scale));
+  const update = (p, q = [], scale = 0) => {
+    const both = [binned(p, bins), binned(q, bins)];
+    const most = scale || Math.max(...both[0], ...both[1]) || 1;
+    paths.forEach((path, i) => path.setAttribute("d", shape(both[i], 1 - 2 * i, most)));
   };
   return { node: make("div", { class: "plot" }, svg), svg, update };
 }
@@ -146,23 +150,27 @@ export function binned(p, bins = 256) {
   return sums;
 }
 
-/** Curves over a common x, each named at its right end. update(x, [y, …], { xmax, ymax, spans: [[from, to, colour], …] }). */
-export function lines({ label, series, height = 110, xlabel = (x) => x, right = 74 }) {
+/** Curves over a common x, named at their right ends: update(x, [y, …], { xmax, ymax, spans: [[from, to, colour], …] }). */
+export function lines({ label, series, height = 110, xlabel = String, digits = 2, unit = "nats", right = 92 }) {
   const paths = series.map(({ color }) => draw("path", { fill: "none", stroke: color, "stroke-width": 1.6, "stroke-linejoin": "round" }));
-  const names = series.map(({ name, color }) => make("span", { style: `color: ${color}; left: calc(100% - ${right - 6}px)` }, name));
-  const spans = draw("g"), box = `height: ${height}px; width: calc(100% - ${right}px)`;
-  const frame = draw("path", { d: "M0 0H1M0 1H1", stroke: "var(--lively-rule)", "stroke-width": 1 });
-  const svg = draw("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", style: box, role: "img", "aria-label": label }, spans, frame, ...paths);
-  const top = make("span", { style: "left: 2px; top: 3px; opacity: .7" }), end = make("span", { style: `right: ${right}px; top: ${height + 4}px; opacity: .7` });
-  const node = make("div", { class: "plot", style: `padding-bottom: 18px` }, svg, top, end, make("span", { style: `left: 0; top: ${height + 4}px; opacity: .7` }, "0"), ...names);
-  const update = (x, ys, { xmax = x.at(-1) || 1, ymax = ceiling(Math.max(...ys.flatMap((y) => y.filter(Number.isFinite)))), spans: coloured = [] } = {}) => {
-    top.textContent = `${ymax} nats`;
-    end.textContent = xlabel(xmax);
-    spans.replaceChildren(...coloured.map(([a, b, fill]) => draw("rect", { x: a / xmax, width: Math.max(0, b - a) / xmax, y: 0, height: 1, fill, opacity: 0.12 })));
+  const word = (style) => make("span", { style });
+  const names = series.map(({ color }) => word(`color: ${color}; left: calc(100% - ${right - 6}px)`));
+  const shades = draw("g"), frame = draw("path", { d: "M0 0H1M0 1H1", stroke: "var(--lively-rule)" });
+  const box = { viewBox: "0 0 1 1", preserveAspectRatio: "none", style: `height: ${height}px; width: calc(100% - ${right}px)` };
+  const svg = draw("svg", { ...box, role: "img", "aria-label": label }, shades, frame, ...paths);
+  const below = `top: ${height + 4}px; opacity: .7`, [first, last, top] = [`left: 0; ${below}`, `right: ${right}px; ${below}`, "left: 2px; top: 3px; opacity: .7"].map(word);
+  const node = make("div", { class: "plot", style: "padding-bottom: 18px" }, svg, first, last, top, ...names);
+  const update = (x, ys, { xmax = x.at(-1) || 1, ymax = ceiling(Math.max(...ys.flat().filter(Number.isFinite))), spans = [] } = {}) => {
+    [first.textContent, last.textContent, top.textContent] = ["0", xlabel(xmax), `${ymax} ${unit}`];
+    const shade = ([a, b, fill]) => draw("rect", { x: a / xmax, width: Math.max(0, b - a) / xmax, height: 1, fill, opacity: 0.12 });
+    shades.replaceChildren(...spans.map(shade));
     const at = (y) => (Number.isFinite(y) ? 1 - Math.min(y, ymax) / ymax : 0);
     ys.forEach((y, i) => paths[i].setAttribute("d", y.map((v, k) => `${k ? "L" : "M"}${(x[k] / xmax).toFixed(4)} ${at(v).toFixed(4)}`).join("")));
-    const places = spread(ys.map((y) => at(y.at(-1) ?? 0) * height), 12, height);
-    names.forEach((name, i) => (name.style.top = `${places[i] - 5}px`));
+    const places = spread(ys.map((y) => at(y.at(-1)) * height), 12, height);
+    names.forEach((name, i) => {
+      name.textContent = `${series[i].name} ${ys[i].at(-1)?.toFixed(digits) ?? ""}`;
+      name.style.top = `${places[i] - 6}px`;
+    });
   };
   return { node, svg, update };
 }
