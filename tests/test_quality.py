@@ -1,0 +1,132 @@
+"""Measures of sample quality: intervals, invariances and refusals."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from helmholtz_mim.layers import bernoulli
+from helmholtz_mim.quality import Heap, Judge, apart, closer, hamming, nearest, neighbours, quality_report, resamplings, transport
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def judge():
+    """A judge of nine pixels with random weights, which names the classes 3, 5 and 8."""
+    g, options = seeded(9), dict(dtype=torch.float64)
+    layers = [(torch.randn(n, m, generator=g, **options), torch.randn(m, generator=g, **options)) for n, m in ((9, 6), (6, 3))]
+    return Judge(layers, torch.tensor([3, 5, 8]))
+
+
+def coins(*shape, p=0.4, seed=0):
+    return bernoulli(torch.full(shape, p), generator=seeded(seed))
+
+
+def report(generated, real, judge, seen=None, resamples=50, **options):
+    return quality_report(generated, real, judge, seen, resamples=resamples, generator=seeded(), **options)
+
+
+def values(table, replica=0):
+    return table[table.replica == replica].set_index("measure").value.to_dict()
+
+
+def test_a_heap_against_itself(judge):
+    heap = coins(60, 9)
+    v = values(report(heap, heap, judge))
+    assert v["precision"] == v["recall"] == v["coverage"] == 1 and v["density"] >= 1
+    assert v["classes off"] == v["pairs off"] == 0
+    assert "copies" not in v, "nothing is said about memory unless the seen images are given"
+
+
+def test_what_is_remembered(judge):
+    real, seen = coins(50, 9), coins(50, 9, seed=1)
+    thief = values(report(seen, real, judge, seen))
+    assert thief["copies"] == 1 and thief["closer than unseen"] > 0.5
+    assert values(report(real, real, judge, seen))["closer than unseen"] == pytest.approx(0.5)
+
+
+def test_the_order_of_images_does_not_matter(judge):
+    generated, real = coins(40, 9), coins(40, 9, seed=1)
+    one, other = (values(report(heap, real, judge, real)) for heap in (generated, generated.flip(0)))
+    assert one == pytest.approx(other)
+
+
+def test_replicas_are_judged_one_by_one(judge):
+    stack, real = coins(2, 3, 40, 9), coins(40, 9, seed=1)
+    table = report(stack, real, judge)
+    assert sorted(table.replica.unique()) == [*range(6)]
+    assert values(table, 4) == pytest.approx(values(report(stack[1, 1], real, judge)))
+    assert (table.low <= table.value).all() and (table.value <= table.high).all()
+
+
+def test_intervals_of_pairs_are_true(judge):
+    """Over heaps drawn afresh, the earth mover's distance of the pairs scatters as its bootstrap says."""
+    count, number, p = 80, 150, torch.linspace(0.1, 0.9, 9)
+    heaps = [[bernoulli(p.expand(count, -1) ** j, generator=seeded(10 * i + j)) for j in (1, 2)] for i in range(number)]
+    curves = [[apart(heap).mean(0) for heap in pair] for pair in heaps]
+    true = np.std([transport(*pair).item() for pair in curves])
+    claimed = []
+    for a, b in heaps[:20]:
+        rows = [2 * resamplings(count, 200, seeded(5 + j)) @ apart(h) - apart(h).mean(0) for j, h in enumerate((a, b))]
+        claimed.append(transport(*rows)[1:].std().item())
+    assert np.mean(claimed) == pytest.approx(true, rel=0.2)
+
+
+def test_resampling_weighs_each_image_by_how_often_it_is_drawn():
+    weights = resamplings(7, 1000, seeded())
+    assert torch.allclose(weights.sum(-1), torch.ones(1001)) and torch.equal(weights[0], torch.full((7,), 1 / 7))
+    assert torch.allclose((weights * 7).round(), weights * 7)
+    assert (weights[1:].mean(0) - 1 / 7).abs().max() < 0.01
+
+
+def test_distances_in_blocks_equal_distances_at_once():
+    a, b = coins(11, 30), coins(5, 30, seed=1)
+    slow = (a[:, None] != b[None]).sum(-1)
+    assert torch.equal(hamming(a, b), slow) and torch.equal(nearest(a, b, block=3), slow.amin(-1))
+
+
+def test_which_is_closer():
+    p, q = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.0, 0.5, 0.5])
+    pairs = [0.5 * (i == j) + (i < j) for i in (0, 1) for j in (1, 2)]
+    assert closer(p, q) == pytest.approx(np.mean(pairs)) and closer(q, p) == pytest.approx(1 - np.mean(pairs))
+
+
+def test_one_far_image_fools_precision_and_not_density():
+    g = seeded()
+    real, nonsense = torch.randn(100, 2, generator=g), torch.randn(100, 2, generator=g) + 30
+    outlier = torch.cat([real[:-1], torch.tensor([[30.0, 30.0]])])
+    fooled = {name: part.mean().item() for name, part in neighbours(nonsense, outlier, 5).items()}
+    assert fooled["precision"] == 1 and fooled["density"] < 0.3 and fooled["coverage"] < 0.05
+
+
+def test_equal_images_share_a_ball_of_no_size():
+    """Collapsed heaps have balls of radius zero, which contain their like."""
+    collapsed, others = torch.zeros(10, 3), torch.ones(10, 3)
+    assert neighbours(collapsed, collapsed, 3)["coverage"].mean() == 1
+    assert neighbours(collapsed, others, 3)["coverage"].mean() == 0
+
+
+def test_a_judge_learns_and_repeats_itself():
+    images = torch.cat([coins(60, 9, p=0.2), coins(60, 9, p=0.8, seed=1)])
+    labels = torch.tensor([4] * 60 + [7] * 60)
+    judge, again = (Judge.trained(images, labels, hidden=(8,), epochs=400, seed=3) for _ in range(2))
+    assert (judge(images) == labels).double().mean() > 0.9 and set(judge(images).tolist()) == {4, 7}
+    assert torch.equal(judge.features(images), again.features(images))
+    assert judge.features(images).shape == (120, 8) and (judge.features(images) >= 0).all()
+
+
+def test_mistakes_get_one_sentence(judge, monkeypatch):
+    real = coins(10, 9)
+    with pytest.raises(ValueError, match="black and white"):
+        Heap.of(real / 2, judge)
+    with pytest.raises(ValueError, match="k between 1 and 9, not 10"):
+        report(real, real, judge, k=10)
+    with pytest.raises(ValueError, match="two resamplings"):
+        report(real, real, judge, resamples=1)
+    monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
+    with pytest.raises(ImportError, match="pip install"):
+        report(real, real, judge)
