@@ -22,7 +22,7 @@ class Patterns:
         weights=None,  # (patterns,) relative frequencies; uniform if left out
         epoch: int | None = None,  # how many patterns one epoch shows; one of each if left out
     ):
-        self.bits = torch.as_tensor(bits).to(torch.get_default_dtype())
+        self.bits = torch.as_tensor(bits).to(torch.get_default_dtype()).contiguous()
         _check_bits(self.bits)
         weights = torch.ones(len(self)) if weights is None else torch.as_tensor(weights)
         if weights.shape != (len(self),) or not (weights >= 0).all() or not 0 < weights.sum() < torch.inf:

@@ -28,6 +28,7 @@ from helmholtz_mim.training import (
     cumulative_weights,
     draw_turns,
     one_particle,
+    plain_steps,
     phases,
 )
 from .wake import Allocate, sample
@@ -266,6 +267,7 @@ def compiled(
 ) -> Advance:
     "The compiled engine: same steps and same coins as `readable`, in double precision, replicas on all threads."
     one_particle(config)
+    plain_steps(config)
     if machine.prior.weight.device.type != "cpu":
         raise NotApplicable("the compiled engine runs on the CPU: use engine='torch' for a machine on another device")
     awake, asleep = (twin_of(rule, machine) for rule in phases(allocate))

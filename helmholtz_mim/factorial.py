@@ -12,6 +12,7 @@ from numba import cfunc
 from torch import Tensor
 
 from .categorical import Rule, uniforms
+from .datasets import Patterns
 from .engine import Twin, decide_signature, watch_signature
 from .layers import Generator
 from .machine import HelmholtzMachine
@@ -41,6 +42,11 @@ class FactorialMIM(Rule):
         "α, β, ε, the frequencies t, and what the patterns of an unfinished batch add to them."
         return 3 + 2 * units
 
+    def begin(self, machine: HelmholtzMachine, patterns: Patterns, lr: float, generator: Generator) -> None:
+        "Estimate the frequencies afresh, unless the batch at hand says what is usual."
+        if self.threshold is None:
+            super().begin(machine, patterns, lr, generator)
+
     def estimate(self, layer: int, p: Tensor | None, z: Tensor, epsilon: Tensor) -> None:
         "Frequencies as they are now."
         m, n = self.numbers(layer), z.shape[-1]
@@ -62,6 +68,8 @@ class FactorialMIM(Rule):
 
     def observe(self, z: list[Tensor]) -> None:
         "Move the frequencies towards the patterns that were used."
+        if self.threshold:
+            return
         for layer in self.layers():
             m, n = self.numbers(layer), z[layer].shape[-1]
             m[..., 3 : 3 + n] += m[..., 2:3] * (z[layer].double().mean(-2) - m[..., 3 : 3 + n])

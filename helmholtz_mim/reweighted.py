@@ -21,6 +21,7 @@ from helmholtz_mim.training import (
     in_turn,
     observe,
     phases,
+    plain_steps,
     stepping,
 )
 from .wake import Allocate, learn_generative_, wake
@@ -57,14 +58,15 @@ def reweighted(
     weigh: Callable[[Tensor, int], Tensor] = importance,  # log-weights and particles to normalised weights
 ) -> Advance:
     "Reweighted wake-sleep (Bornschein & Bengio 2015) with `config.particles` guesses per datum."
+    plain_steps(config)
     awake, asleep = phases(allocate)
-    k, hidden, units = config.particles, sum(machine.sizes[1:]), sum(machine.sizes)
+    hidden, units, bits = sum(machine.sizes[1:]), sum(machine.sizes), patterns.bits.to(machine.prior.weight)
 
-    def step(x: Tensor, turn: Tensor) -> None:
-        night = stream.position + k * x.shape[-2] * hidden
-        turn = turn.repeat_interleave(k, -1)
-        z = wake(machine, x.repeat_interleave(k, -2), in_turn(awake, turn), generator=stream)
-        weights = weigh(log_importance(machine, z).masked_fill(turn, 0.0), k)
+    def step(data: Tensor, turn: Tensor) -> None:
+        x, turn = (t.repeat_interleave(config.particles, -1) for t in (data, turn))
+        night = stream.position + x.shape[-1] * hidden
+        z = wake(machine, bits[x], in_turn(awake, turn), generator=stream)
+        weights = weigh(log_importance(machine, z).masked_fill(turn, 0.0), config.particles)
         learn_reweighted_(machine, z, weights, config.lr, config.recognition != "sleep")
         observe(awake, z)
         stream.position = night

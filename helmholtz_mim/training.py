@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['Report', 'Advance', 'Engine', 'ENGINES', 'PAYS', 'TrainConfig', 'splitmix64', 'Stream', 'draw_order',
-           'cumulative_weights', 'draw_turns', 'in_turn', 'NotApplicable', 'one_particle', 'Phases', 'phases',
-           'readable', 'stepping', 'observe', 'losses', 'tidy_frame', 'train', 'progress']
+           'cumulative_weights', 'draw_turns', 'in_turn', 'NotApplicable', 'one_particle', 'plain_steps', 'Phases',
+           'phases', 'readable', 'stepping', 'observe', 'losses', 'tidy_frame', 'train', 'progress']
 
 # %% ../nbs/06_training.ipynb #06-02
 import math
@@ -42,6 +42,8 @@ class TrainConfig:
     report_every: int = 10  # epochs between two reports
     particles: int = 1  # samples per datum, weighted by importance; more than one is reweighted wake-sleep
     recognition: str = "sleep"  # what reweighted recognition learns from: "sleep", "wake" or "both"
+    optimizer: str = "sgd"  # how steps are made of gradients; others than plain steps need engine="batched"
+    schedule: str = "constant"  # how the learning rate goes on: "constant", "linear" or "cosine", down to zero
 
     def __post_init__(self):
         if self.dreams == 0:
@@ -129,7 +131,7 @@ def in_turn(allocate: Allocate, turn: Tensor) -> Allocate:
     def decide(layer, p, generator):
         u = generator(tuple(p.shape))
         decided, tossed = (rule(layer, p, lambda shape: u) for rule in (allocate, sample))
-        return torch.where(turn.unsqueeze(-1), decided, tossed)
+        return torch.where(turn.unsqueeze(-1).to(p.device), decided, tossed)
 
     return decide
 
@@ -142,6 +144,12 @@ def one_particle(config: TrainConfig) -> None:
     "Refuse the weighted particles of reweighted wake-sleep, which have an engine of their own."
     if config.particles > 1:
         raise NotApplicable("this engine takes one sample per datum: use engine='reweighted' for more particles")
+
+
+def plain_steps(config: TrainConfig) -> None:
+    "Refuse optimisers and schedules, which belong to the engine for large batches."
+    if (config.optimizer, config.schedule) != ("sgd", "constant"):
+        raise NotApplicable("this engine takes plain steps at a constant rate: use engine='batched' for other optimizers or schedules")
 
 
 @dataclass
@@ -162,10 +170,12 @@ def readable(
 ) -> Advance:
     "The definition of training: a function that trains the machine, in place, for so many more epochs."
     one_particle(config)
+    plain_steps(config)
     awake, asleep = phases(allocate)
-    hidden, units = sum(machine.sizes[1:]), sum(machine.sizes)
+    hidden, units, bits = sum(machine.sizes[1:]), sum(machine.sizes), patterns.bits.to(machine.prior.weight)
 
-    def step(x: Tensor, turn: Tensor) -> None:
+    def step(data: Tensor, turn: Tensor) -> None:
+        x = bits[data]
         night = stream.position + x.shape[-2] * hidden
         z = wake(machine, x, in_turn(awake, turn), generator=stream)
         learn_generative_(machine, z, config.lr)
@@ -180,23 +190,26 @@ def readable(
 
 
 def stepping(
-    step: Callable[[Tensor, Tensor], None],  # gets the data of a batch, and for which of them it is the rule's turn
+    step: Callable[[Tensor, Tensor], None],  # gets the numbers of the data of a batch, and whether the rule decides each
     machine: HelmholtzMachine,
     patterns: Patterns,
     config: TrainConfig,
     stream: Stream,
     turns: Stream,
+    dawn: Callable[[int], None] | None = None,  # called before each epoch with its number, counted from 0
 ) -> Advance:
     "A function that shows so many more epochs to `step`, batch by batch."
-    bits, epoch = patterns.bits.to(machine.prior.weight), 0
+    epoch = 0
 
     def advance(epochs: int) -> None:
         nonlocal epoch
         for _ in range(epochs):
+            if dawn:
+                dawn(epoch)
             order = draw_order(patterns, stream, machine.replicas).split(config.batch, -1)
             turn = draw_turns(patterns, config, epoch, turns, machine.replicas).split(config.batch, -1)
             for batch, whose in zip(order, turn, strict=True):
-                step(bits[batch], whose)
+                step(batch, whose)
             epoch += 1
 
     return advance
@@ -242,6 +255,7 @@ def train(
     *,
     allocate: Allocate | Phases = sample,  # decides hidden patterns when it is its turn
     report: Report | None = None,  # what to measure; the losses of both phases if left out
+    stop: Callable[[HelmholtzMachine], bool] | None = None,  # asked after each report whether to end early
     engine: str = "auto",  # "torch", "compiled", or whichever is faster here
     generator: torch.Generator,
 ) -> pd.DataFrame:
@@ -262,6 +276,8 @@ def train(
             advance(1 if begins else (epoch - 1) % config.report_every + 1)
         if due:
             history.append(report(machine, patterns).assign(step=epoch * steps))
+            if stop and stop(machine):
+                break
     return pd.concat(history, ignore_index=True)
 
 
