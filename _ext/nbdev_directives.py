@@ -5,6 +5,9 @@ Each notebook is edited as it is read: directive lines disappear, and become the
 
 import json
 import re
+from pathlib import Path
+
+from docutils import nodes
 
 DIRECTIVE = re.compile(r"^\s*#\s*\|\s*(?P<name>[\w-]+):?\s*(?P<value>.*?)\s*$")
 NBVAL = re.compile(r"^\s*#\s*NBVAL_\w+\s*$")
@@ -45,19 +48,32 @@ def read_notebook(app, docname, source):
     source[0] = json.dumps(notebook)
 
 
-def drop_thebe(app, pagename, templatename, context, doctree):
-    """Jupyter Book 1 always loads sphinx-thebe from another server; no page uses it."""
+UNUSED = re.compile("thebe|THEBE")  # from another server, and no page uses it
+ICONS = "_static/scripts/fontawesome.js"  # 1.5 MB; the style sheet has the same icons
+
+
+def drop_unused(app, pagename, templatename, context, doctree):
+    """Leave out the scripts that a page does not use: sphinx-thebe, and MathJax where there is no formula."""
+    formulas = doctree is None or next(doctree.findall(lambda n: isinstance(n, (nodes.math, nodes.math_block))), None)
+    unused = UNUSED if formulas else re.compile(UNUSED.pattern + "|mathjax|MathJax")
     for key in ("script_files", "script_files_page"):
         if key in context:
-            context[key] = [
-                file
-                for file in context[key]
-                if "thebe" not in str(getattr(file, "filename", file))
-                and "THEBE_JS_URL" not in str(getattr(file, "attributes", {}).get("body", ""))
-            ]
+            context[key] = [f for f in context[key] if not unused.search(_text(f))]
+
+
+def _text(file):
+    return f"{getattr(file, 'filename', file)} {getattr(file, 'attributes', {}).get('body', '')}"
+
+
+def empty_icons(app, error):
+    """The theme names its script of icons in every page: leave it there, with nothing in it."""
+    script = Path(app.outdir) / ICONS
+    if error is None and script.is_file():
+        script.write_text("", encoding="utf-8")
 
 
 def setup(app):
     app.connect("source-read", read_notebook)
-    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", drop_unused, priority=900)
+    app.connect("build-finished", empty_icons)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

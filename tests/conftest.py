@@ -1,4 +1,7 @@
-"""What several test files need: double precision, repeatable examples, random machines."""
+"""What several test files need: double precision, repeatable examples, random machines, a browser."""
+
+import os
+import shutil
 
 import pytest
 import torch
@@ -41,3 +44,23 @@ def same_weights(one, other, atol=0.0):
     """Whether two machines agree in every weight and bias."""
     a, b = one.state_dict(), other.state_dict()
     return a.keys() == b.keys() and all(torch.allclose(a[k], b[k], rtol=0, atol=atol) for k in a)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; tests without one are skipped, unless REQUIRE_BROWSER=1 says that there is one."""
+    try:
+        from playwright.sync_api import sync_playwright
+
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+        if not chromium:
+            raise ImportError("no chromium: install it with your system's package manager")
+    except ImportError as error:
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            raise
+        pytest.skip(str(error))
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        yield instance
+        instance.close()

@@ -1,7 +1,6 @@
 """The built book stands alone: every link leads somewhere, and no page asks another server for anything."""
 
 import re
-import shutil
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -75,21 +74,6 @@ def test_links_lead_somewhere(page):
         assert target.is_file(), address
         if parts.fragment and target.suffix == ".html":
             assert soup(target).find(id=unquote(parts.fragment)), address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not chromium:
-        pytest.skip("no chromium")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        instance = playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
-        )
-        yield instance
-        instance.close()
 
 
 @each_page

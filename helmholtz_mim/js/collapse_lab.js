@@ -42,6 +42,7 @@ function engine() {
 
   onmessage = ({ data: order }) => {
     clearTimeout(timer);
+    const pausing = running && order.running === false;
     if (order.begin) {
       const { sizes, words, lr, every, seed } = order.begin;
       training = new Training(new Machine(sizes), patterns(sizes[0], words), new Stream(0, seed), { lr, every });
@@ -55,7 +56,7 @@ function engine() {
       if (!running || order.begin) (before = performance.now()), (debt = 0);
       running = order.running;
     }
-    if (order.begin || order.steps) report();
+    if (order.begin || order.steps || pausing) report();
     if (running) tick();
   };
 }
@@ -70,7 +71,7 @@ function render({ model, el }) {
   const trainer = worker(engine, machinery);
 
   // controls
-  const speeds = (v) => (v >= 5 ? "as fast as it goes" : `${count(Math.round(10 ** v / 10 ** Math.floor(v)) * 10 ** Math.floor(v))} steps a second`);
+  const speeds = (v) => (v >= 5 ? "as fast as it goes" : `${count(Math.round(10 ** v / 10 ** Math.floor(v)) * 10 ** Math.floor(v))} steps/s`);
   const rate = () => (+speed.input.value >= 5 ? 1e9 : 10 ** speed.input.value);
   const speed = slider("speed", { min: 0, max: 5, step: 0.5, value: model.get("speed"), show: speeds }, () => trainer.postMessage({ rate: rate() }));
   const schemes = choice("scheme", SCHEMES, scheme, (name) => (use(name), play(true)), Object.fromEntries(Object.keys(SCHEMES).map((s) => [s, `var(--${s})`])));
@@ -83,14 +84,14 @@ function render({ model, el }) {
   // drawings
   const top = sizes.length - 1, layerColour = (l) => `var(--layer-${l})`;
   const panels = sizes.map((n, l) => {
-    const plot = bars({ label: `probability of each state of layer ${l}`, height: l ? 56 : 64, up: l ? "recognition" : "data" }), words = make("span");
+    const plot = bars({ label: `probability of each state of layer ${l}`, height: l ? 50 : 58, up: l ? "recognition" : "data" }), words = make("span");
     const name = l === 0 ? `layer 0: the data in grey` : `layer ${l}: ${n} units, ${count(2 ** n)} states`;
     return { ...plot, words, node: make("div", {}, make("div", { class: "layer" }, make("span", {}, name), words), plot.node) };
   });
   const layers = sizes.map((_, l) => l).slice(1), axis = (x) => (x < 1e4 ? `${count(x)} steps` : `${count(x / 1000)}k steps`);
-  const H = lines({ label: "entropy of the hidden layers over training", series: layers.map((l) => ({ name: `layer ${l}`, color: layerColour(l) })), xlabel: axis, height: 98 });
-  const I = lines({ label: "information between neighbouring layers over training", series: layers.map((l) => ({ name: `${l - 1} to ${l}`, color: layerColour(l) })), xlabel: axis, height: 98 });
-  const KL = lines({ label: "divergence of the model from the data over training", series: [{ name: "", color: "var(--lively-generative)" }], xlabel: axis, height: 70 });
+  const H = lines({ label: "entropy of the hidden layers over training", series: layers.map((l) => ({ name: `layer ${l}`, color: layerColour(l) })), xlabel: axis, height: 92 });
+  const I = lines({ label: "information between neighbouring layers over training", series: layers.map((l) => ({ name: `${l - 1} to ${l}`, color: layerColour(l) })), xlabel: axis, height: 92 });
+  const KL = lines({ label: "divergence of the model from the data over training", series: [{ name: "", color: "var(--lively-generative)" }], xlabel: axis, height: 66 });
   const verdict = make("strong"), counter = make("span", { class: "counter" });
   const key = make("div", { class: "layer" }, make("span", { class: "recognition" }, "■ driven by the world"), make("span", { class: "generative" }, "■ driven by its dreams"));
   el.append(
@@ -139,16 +140,15 @@ function render({ model, el }) {
     record((latest = data));
     el.dataset.steps = data.steps;
     if (!still) show(data);
+    if (!running) {
+      model.set("weights", { recognition: data.recognition.map((w) => [...w]), generative: data.generative.map((w) => [...w]) });
+      model.save_changes();
+    }
   };
 
   // what the hand does
   const send = (order) => trainer.postMessage(order);
   function play(on) {
-    if (!on && latest) {
-      const { recognition, generative } = latest;
-      model.set("weights", { recognition: recognition.map((w) => [...w]), generative: generative.map((w) => [...w]) });
-      model.save_changes();
-    }
     running = on;
     begun = true;
     pace = { steps: 0, time: 0, rate: 0 };

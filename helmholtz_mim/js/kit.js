@@ -20,10 +20,10 @@ html[data-theme="dark"] .lively, [data-jp-theme-light="false"] .lively {
 .lively .data { color: var(--lively-data); } .lively path, .lively line { vector-effect: non-scaling-stroke; }
 .lively .controls { align-items: end; display: flex; flex-wrap: wrap; gap: .6rem 1rem; margin: 0 0 .8rem; }
 .lively :is(button, select, input, legend, label) { color: inherit; font: inherit; margin: 0; }
-.lively :is(button, select) { background: var(--lively-faint); border: 1px solid var(--lively-rule); border-radius: 4px; min-height: 2rem; padding: .15rem .7rem; }
+.lively :is(button, select) { background: var(--lively-faint); border: 1px solid var(--lively-rule); border-radius: 4px; min-height: 2rem; padding: .15rem .6rem; }
 .lively button:not(:disabled) { cursor: pointer; } .lively button:disabled { opacity: .45; }
 .lively button:hover:not(:disabled) { border-color: var(--lively-ink); }
-.lively button.primary { background: var(--lively-ink); border-color: var(--lively-ink); color: var(--lively-paper); min-width: 5.2rem; }
+.lively button.primary { background: var(--lively-ink); border-color: var(--lively-ink); color: var(--lively-paper); min-width: 4.6rem; }
 .lively :is(button, select, input, [tabindex]):focus-visible { outline: 2px solid var(--lively-recognition); outline-offset: 2px; }
 .lively .together { display: flex; gap: .5rem; } .lively .title { font-size: 12px; font-weight: 600; margin: .35rem 0 .3rem; }
 .lively fieldset { border: 0; display: flex; margin: 0; min-width: 0; padding: 0; }
@@ -33,10 +33,11 @@ html[data-theme="dark"] .lively, [data-jp-theme-light="false"] .lively {
 .lively .choice:has(:checked) { background: var(--accent, var(--lively-ink)); border-color: var(--accent, var(--lively-ink)); color: var(--lively-paper); }
 .lively .choice:has(:focus-visible) { outline: 2px solid var(--lively-recognition); outline-offset: 2px; z-index: 1; }
 .lively .choice input { cursor: pointer; inset: 0; opacity: 0; position: absolute; }
+.lively .slider { min-width: 9.5rem; white-space: nowrap; }
 .lively input[type=range] { accent-color: var(--lively-recognition); display: block; height: 2rem; width: 9rem; }
 .lively .plot { position: relative; } .lively .plot span { font-size: 11px; line-height: 1; position: absolute; white-space: nowrap; }
 .lively .unseen { clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; white-space: nowrap; width: 1px; }
-.lively output { font-variant-numeric: tabular-nums; } .lively .caption { font-size: .93em; margin: .8rem 0 0; opacity: .85; order: 1; }
+.lively :is(output, .name) { font-variant-numeric: tabular-nums; } .lively .caption { font-size: .93em; margin: .8rem 0 0; opacity: .85; order: 1; }
 `;
 
 /** An element with attributes; `on…` ones are listeners: make("button", { onclick }, "Play"). */
@@ -84,11 +85,11 @@ export const button = (text, onclick, attributes = {}) => make("button", { type:
 
 /** A labelled slider; `show` turns its number into words. Set `.input.value` and call `.refresh()` to move it by program. */
 export function slider(name, { min = 0, max = 1, step = 0.01, value = min, show = String }, oninput) {
-  const input = make("input", { type: "range", min, max, step, value }), output = make("output");
-  const node = make("label", {}, make("span", { class: "name" }, `${name} `, output), input);
+  const input = make("input", { type: "range", min, max, step, value }), words = make("span");
+  const node = make("label", { class: "slider" }, make("span", { class: "name" }, `${name} `, words), input);
   const refresh = () => {
-    output.textContent = show(+input.value);
-    input.setAttribute("aria-valuetext", output.textContent);
+    words.textContent = show(+input.value);
+    input.setAttribute("aria-valuetext", words.textContent);
   };
   input.addEventListener("input", () => (refresh(), oninput(+input.value)));
   refresh();

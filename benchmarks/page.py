@@ -1,0 +1,84 @@
+"""What a reader of the built book waits for: weight of the first page, time to its first figure, steps a second in it."""
+
+import shutil
+import statistics
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from helmholtz_mim.collapse import collapse_lab
+
+ROOT = Path(__file__).parent.parent
+HTML = next((p for p in (ROOT / "_build/book/_build/html", ROOT / "_build/check/_build/html") if p.is_dir()), None)
+DRAWN = "() => [...document.querySelectorAll('.lively path')].some((p) => p.getAttribute('d')?.length > 100)"
+FRAME = "(t => new Promise((done) => requestAnimationFrame(() => done(performance.now() - t))))(performance.now())"
+SECONDS = 4
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, *args):
+        pass
+
+
+def served(folder: Path) -> tuple[ThreadingHTTPServer, str]:
+    """A server for a folder, and its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, f"http://127.0.0.1:{server.server_port}"
+
+
+def first_page(browser, address: str) -> None:
+    """Bytes over the wire, uncompressed, and milliseconds from the request to a figure with bars in it."""
+    times = []
+    for _ in range(5):
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        sizes = []
+        page.on("requestfinished", lambda request, sizes=sizes: sizes.append((request.sizes()["responseBodySize"], request.url)))
+        page.goto(f"{address}/nbs/index.html", wait_until="commit")
+        page.wait_for_function(DRAWN, polling=10)
+        times.append(page.evaluate("performance.now()"))
+        page.wait_for_load_state("networkidle")
+        total = sum(size for size, _ in sizes)
+        page.close()
+    print(f"first page: {total / 1e3:,.0f} kB in {len(sizes)} requests (no compression)")
+    for size, url in sorted(sizes, reverse=True)[:5]:
+        print(f"  {size / 1e3:8,.0f} kB  {url.rsplit('/', 1)[-1][:60]}")
+    print(f"first figure drawn {statistics.median(times):.0f} ms after the request (median of {len(times)})")
+
+
+def speed(browser, scheme: str) -> None:
+    """Wake-sleep steps a second of the lab at full speed, drawing included."""
+    page = browser.new_page()
+    page.set_content(collapse_lab(scheme, epochs=1).page())
+    page.wait_for_function("document.querySelector('[data-steps]')?.dataset.steps == 905")
+    page.get_by_role("slider").fill("5")
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_timeout(1000)
+    count = "+document.querySelector('[data-steps]').dataset.steps"
+    before, start, late = *page.evaluate(f"[{count}, performance.now()]"), []
+    while page.evaluate("performance.now()") - start < 1000 * SECONDS:
+        late.append(page.evaluate(FRAME))
+    after, end = page.evaluate(f"[{count}, performance.now()]")
+    rate = 1000 * (after - before) / (end - start)
+    print(f"{scheme}: {rate:,.0f} steps a second; the page answers within {max(late):.0f} ms (median {statistics.median(late):.0f})")
+    page.close()
+
+
+if __name__ == "__main__":
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
+        for name in ("wake-sleep", "flip", "mim"):
+            speed(browser, name)
+        if HTML:
+            server, address = served(HTML)
+            first_page(browser, address)
+            server.shutdown()
+        else:
+            print("the book is not built: `make book` or `make check` first, then its first page is measured too")
+        browser.close()
