@@ -8,6 +8,7 @@ __all__ = ['Chain', 'OPTIMIZERS', 'SCHEDULES', 'fill', 'Coins', 'Room', 'inputs_
 # %% ../nbs/16a_batches.ipynb #16a-02
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from itertools import pairwise
 
@@ -25,13 +26,16 @@ from helmholtz_mim.training import (
     ENGINES,
     PAYS,
     Advance,
+    Lasting,
     NotApplicable,
     Phases,
     Stream,
     TrainConfig,
+    gather,
     in_turn,
     observe,
     phases,
+    scatter,
     stepping,
 )
 from .wake import Allocate, sample
@@ -163,6 +167,19 @@ class Descent:
         if self.optimizer:
             self.optimizer.step()
 
+    def state(self) -> dict[str, Tensor]:
+        "What the optimiser remembers of each weight."
+        memory = self.optimizer.state_dict()["state"] if self.optimizer else {}
+        return {f"{number}.{name}": value for number, one in memory.items() for name, value in one.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        "Let the optimiser remember that."
+        memory: dict[int, dict[str, Tensor]] = {int(name.split(".")[0]): {} for name in state}
+        for name, value in state.items():
+            memory[int(name.split(".")[0])][name.split(".")[1]] = value
+        if self.optimizer:
+            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": memory})
+
     def slow_(self, lr: float) -> None:
         "Go on at another learning rate."
         self.lr = lr
@@ -231,7 +248,9 @@ def batched(
             observe(asleep, night.z[:-1])
             learn_(up, night, upward)
 
-    return stepping(step, machine, patterns, config, stream, turns, dawn)
+    steps = stepping(step, machine, patterns, config, stream, turns, dawn)
+    parts: dict[str, Lasting] = {"machine": steps, "up": upward, "down": downward}
+    return replace(steps, state=partial(gather, parts), restore=partial(scatter, parts))
 
 
 ENGINES["batched"] = batched

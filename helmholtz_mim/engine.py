@@ -283,7 +283,6 @@ def compiled(
     keys = stream.keys.reshape(-1)
     steps, hidden = -(-patterns.epoch // batch), sum(machine.sizes[1:])
     coins = patterns.epoch * (1 + hidden) + steps * config.dreams * sum(machine.sizes)  # of one epoch
-    done = 0
 
     def one(replica: int, turn: np.ndarray) -> None:
         epochs_of_one_replica(
@@ -293,18 +292,23 @@ def compiled(
             asleep.decide, asleep.watch, asleep.state[replica], asleep.starts,
         )  # fmt: skip
 
-    def advance(epochs: int) -> None:
-        nonlocal done
+    def run(done: int, epochs: int) -> None:
         turn = [draw_turns(patterns, config, done + e, turns, machine.replicas) for e in range(epochs)]
         by_replica = torch.stack(turn, -2).reshape(len(keys), epochs, -1).numpy()
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(one, range(len(keys)), by_replica))
-        done += epochs
         stream.position += epochs * coins
+        hand_over()
+
+    def hand_over() -> None:
         unpack_(machine.recognition, up)
         unpack_(generative, down)
 
-    return advance
+    def restore(state: dict[str, torch.Tensor]) -> None:
+        up[:], down[:] = state["up"].numpy(), state["down"].numpy()
+        hand_over()
+
+    return Advance(run, lambda: {"up": torch.from_numpy(up), "down": torch.from_numpy(down)}, restore)
 
 
 ENGINES["compiled"] = compiled
