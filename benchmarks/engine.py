@@ -35,12 +35,12 @@ for replicas in (1, 16):
 """
 
 
-def runner(engine, sizes, patterns, batch=1, replicas=(), dtype=torch.float64):
+def runner(engine, sizes, patterns, batch=1, replicas=(), dtype=torch.float64, **options):
     """A function that trains for so many epochs and returns the seconds each took; compiled and warm."""
     machine = HelmholtzMachine(sizes, replicas=replicas).to(dtype)
     machine.randomise_(0.1, generator=torch.Generator().manual_seed(1))
     streams = (Stream(replicas, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    config = TrainConfig(epochs=1, batch=batch)
+    config = TrainConfig(epochs=1, batch=batch, **options)
     advance = ENGINES[engine](machine, patterns, config, sample, *streams)
     advance(1)
 

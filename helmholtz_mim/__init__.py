@@ -1,5 +1,6 @@
 __version__ = "0.1.0"
 
+from helmholtz_mim.batches import EarlyStopping
 from helmholtz_mim.categorical import CategoricalMIM, SparseMIM
 from helmholtz_mim.comparison import SCHEMES, scheme
 from helmholtz_mim.datasets import DATASETS, Patterns, bars, dataset, heartbeat, shifts, well_formed
