@@ -45,7 +45,7 @@ def scheme(name: str) -> Allocate:
     "A fresh rule: 'wake-sleep', 'flip' (perturbation), 'mim' (factorial) or 'categorical'."
     return named(SCHEMES, name, "scheme")()
 
-# %% ../nbs/13_comparison.ipynb #13-07
+# %% ../nbs/13_comparison.ipynb #13-09
 WORLDS = {
     "well-formed": (12, 10, 8, 6, 3),
     "heartbeat": (20, 10, 5),
@@ -154,7 +154,7 @@ def _table(run, folder):
     fields = {k: v for k, v in asdict(run).items() if k != "start"}
     return pd.read_csv(folder / f"{run.name}.csv.gz").assign(**fields)
 
-# %% ../nbs/13_comparison.ipynb #13-09
+# %% ../nbs/13_comparison.ipynb #13-11
 def table_report(machine: HelmholtzMachine, patterns: Patterns) -> pd.DataFrame:
     "The exact report, and the columns of Liu's tables (layer 0, direction 'both')."
     report = exact_report(machine, patterns, largest=30)
@@ -198,7 +198,7 @@ def _factorial_information(machine, up, down):
             pairs[way, receiver] = binary_entropy(mean).sum(-1), rest
     return pairs
 
-# %% ../nbs/13_comparison.ipynb #13-10
+# %% ../nbs/13_comparison.ipynb #13-12
 def dynamics_runs(folder: Path, seeds: int, pretrain: int, epochs: int, reports: int) -> list[Run]:
     "The runs of Figure 3: wake-sleep until collapse, then each scheme from the same machines."
     first = Run(seeds=seeds, epochs=pretrain, span=pretrain, records=max(1, pretrain * reports // epochs))
@@ -280,13 +280,13 @@ def interleave_runs(seeds: int = 16) -> list[Run]:
         for every in (1, 2, 5, 10, 20, 50, 100, 10**9)
     ]
 
-# %% ../nbs/13_comparison.ipynb #13-12
+# %% ../nbs/13_comparison.ipynb #13-14
 def train_with_mim(seeds: int = 4, epochs: int = 600, *, seed: int = 0) -> tuple[HelmholtzMachine, Patterns]:
     "What `train_by_the_book` does, with the factorial rule in every tenth step."
     run = Run(scheme="mim", epochs=epochs, seeds=seeds, seed=seed)
     return execute(run)[0], dataset(run.data)
 
-# %% ../nbs/13_comparison.ipynb #13-18
+# %% ../nbs/13_comparison.ipynb #13-20
 LABELS = {"wake-sleep": "wake-sleep", "flip": "perturbation", "mim": "MIM, factorial", "categorical": "MIM, categorical"}
 PANELS = {
     "KL.recognition.0": "KL(data ‖ model), nats",
@@ -314,7 +314,7 @@ def draw_dynamics(table: pd.DataFrame, title: str | None = None) -> Figure:
 
 PATTERNS = 905  # of the well-formed rhythms, and so the steps of an online epoch
 
-# %% ../nbs/13_comparison.ipynb #13-23
+# %% ../nbs/13_comparison.ipynb #13-25
 def per_seed(table: pd.DataFrame, by: list[str], records: int = 50) -> pd.DataFrame:
     "The mean of each measure over the last records of every seed; `by` are the columns that tell runs apart."
     steps = table.groupby([*by, "step"], dropna=False).size().reset_index()[[*by, "step"]]

@@ -208,7 +208,7 @@ def test_picture_is_small():
 
 
 STORED = [
-    (path, "".join(output["data"]["text/html"]))
+    (path, output["data"])
     for path in sorted((ROOT / "nbs").glob("*.ipynb"))
     for cell in json.loads(path.read_text("utf-8"))["cells"]
     for output in cell.get("outputs", [])
@@ -216,14 +216,15 @@ STORED = [
 ]
 
 
-@pytest.mark.parametrize(("path", "html"), STORED, ids=[p.stem for p, _ in STORED])
-def test_stored_figures_are_current_and_small(path, html):
+@pytest.mark.parametrize(("path", "data"), STORED, ids=[p.stem for p, _ in STORED])
+def test_stored_figures_are_current_and_small(path, data):
+    html = "".join(data["text/html"])
     name = re.search(r'data-figure="(\w+)-', html)[1]
     code = bundle(name).replace(widgets.EXPORT, "")
     assert code in html, f"run the chapter again: make run CHAPTERS={path.relative_to(ROOT)}"
     assert len(html) <= 300_000
     assert "<noscript><img alt=" in html or name == "coin"
-    assert widgets.VIEW not in path.read_text("utf-8")
+    assert widgets.VIEW not in data
 
 
 # In a page
@@ -409,3 +410,66 @@ def test_patterns_are_the_same(core):
     bits = well_formed(12).bits
     js = core.evaluate("(words) => core.patterns(12, words).bits.map((b) => [...b])", encode(bits).tolist())
     assert (Patterns(js).bits == bits).all()
+
+
+# Step the machine
+
+
+@pytest.fixture
+def walk(show):
+    """A function that opens a machine to be stepped through, with the phases it may choose from."""
+
+    def make(*phases):
+        words = encode(well_formed(6).bits).tolist()
+        state = dict(sizes=[6, 4, 2], words=words, lr=0.2, seed=1, before=300, phases=list(phases))
+        return show(Interactive("step_machine", state, alt="a small machine"))
+
+    return make
+
+
+def story(page):
+    return page.inner_text(".walk-story")
+
+
+def widths(page, network):
+    """How thick each weight of a network is drawn."""
+    return page.eval_on_selector_all(f".network:nth-child({network}) .weight", "paths => paths.map(p => p.getAttribute('stroke-width'))")
+
+
+@pytest.mark.parametrize(("phase", "pupil"), [("wake", 2), ("sleep", 1)])
+def test_only_the_pupil_learns(walk, phase, pupil):
+    page = walk(phase)
+    before = widths(page, 1), widths(page, 2)
+    page.get_by_role("button", name="1000").click()
+    after = widths(page, 1), widths(page, 2)
+    assert after[pupil - 1] != before[pupil - 1] and after[2 - pupil] == before[2 - pupil]
+    assert "learns" in story(page)
+
+
+def test_walk_steps_layer_by_layer(walk):
+    page = walk("sleep", "wake", "both")
+    step = page.get_by_role("button", name="Step")
+    told = []
+    page.get_by_role("radio", name="in turn").check(force=True)
+    for _ in range(8):
+        step.click()
+        told.append(story(page).split(":")[0].split(" ")[0])
+    assert told == ["By", "Generation", "Generation", "Recognition", "By", "Recognition", "Recognition", "Generation"]
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function("before => document.querySelector('.walk-story').textContent !== before", arg=story(page))
+    page.get_by_role("button", name="Pause").click()
+
+
+def test_weight_tells_its_change(walk):
+    page = walk("wake")
+    page.locator("svg").nth(1).focus()
+    page.keyboard.press("ArrowRight")
+    text = page.inner_text(".walk-weight")
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    assert page.inner_text(".walk-weight") != text
+    found = re.search(r"changed by ([+−][\d.]+) = ([\d.]+) × \((\d) − ([\d.]+)\) × (\d)", page.inner_text(".walk-weight"))
+    change, lr, target, expected, active = (float(g.replace("−", "-")) for g in found.groups())
+    assert change == pytest.approx(lr * (target - expected) * active, abs=2e-3)
+    page.locator("svg").first.locator(".hand").nth(3).dispatch_event("pointerenter")
+    assert "is the teacher now" in page.inner_text(".walk-weight")
