@@ -45,7 +45,7 @@ def bundle(name: str) -> str:
     text = "\n".join(IMPORT.sub("", source(file)) for file in needed(name))
     return ASIDE.sub("", re.sub(r"^export (?!default)", "", text, flags=re.M))
 
-# %% ../nbs/B_widgets.ipynb #b-08
+# %% ../nbs/B_widgets.ipynb #b-12
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -114,7 +114,7 @@ def _image(png, alt):
         return f"<p>{html.escape(alt)}</p>"
     return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
-# %% ../nbs/B_widgets.ipynb #b-11
+# %% ../nbs/B_widgets.ipynb #b-23
 def packed(values) -> dict:
     "An array as 8-bit integers and a scale, for a module to unpack: an error of at most 1/254 of the largest entry."
     values = np.asarray(values, float)

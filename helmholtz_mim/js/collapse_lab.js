@@ -63,7 +63,7 @@ function engine() {
 
 function render({ model, el }) {
   const [sizes, words, lr, every, first] = ["sizes", "words", "lr", "every", "first"].map((name) => model.get(name));
-  let scheme = model.get("scheme"), seed = model.get("seed"), running = false, still = calm(), visible = true, begun = false;
+  let scheme = model.get("scheme"), seed = model.get("seed"), running = false, still = false, visible = true, begun = false;
   let history, spans, pace = { steps: 0, time: 0, rate: 0 }, latest;
   ground(el, model);
   const say = announcer(el);
@@ -132,7 +132,6 @@ function render({ model, el }) {
 
   trainer.onmessage = ({ data }) => {
     if (data.done) {
-      still = false;
       play(false);
       show(latest);
       return;
@@ -146,11 +145,14 @@ function render({ model, el }) {
     }
   };
 
+  trainer.onerror = () => (verdict.textContent = "This browser does not let a page compute in the background.");
+
   // what the hand does
   const send = (order) => trainer.postMessage(order);
   function play(on) {
     running = on;
     begun = true;
+    still = false;
     pace = { steps: 0, time: 0, rate: 0 };
     player.textContent = on ? "Pause" : "Play";
     send({ running: on && visible, rate: rate(), until: Infinity });
@@ -181,8 +183,10 @@ function render({ model, el }) {
   whenSeen(el, () => {
     if (begun) return;
     play(true);
+    still = calm();
     send({ until: first, rate: still ? 1e9 : rate() });
   });
+  return () => trainer.terminate();
 }
 
 export default { render };

@@ -7,7 +7,7 @@ const SHEET = `
   --lively-ink: var(--ink, var(--jp-ui-font-color1, #24282d)); --lively-faint: var(--faint, var(--jp-layout-color2, #f4f2ee));
   --lively-rule: var(--rule, var(--jp-border-color2, #dedad3));
   --layer-0: #440154; --layer-1: #3b528b; --layer-2: #21918c; --layer-3: #4c9a2a; --layer-4: #b08a00;
-  --wake-sleep: #6b6b6b; --flip: #b8578f; --mim: #00875f;
+  --wake-sleep: #6b6b6b; --flip: #a8447f; --mim: #007a55;
   color: var(--lively-ink); display: flex; flex-direction: column; margin: 0; max-width: 100%;
   font: 14px/1.4 var(--pst-font-family-heading, var(--jp-ui-font-family, system-ui, sans-serif)); }
 html[data-theme="dark"] .lively, [data-jp-theme-light="false"] .lively {
@@ -38,6 +38,7 @@ html[data-theme="dark"] .lively, [data-jp-theme-light="false"] .lively {
 .lively .plot { position: relative; } .lively .plot span { font-size: 11px; line-height: 1; position: absolute; white-space: nowrap; }
 .lively .unseen { clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; white-space: nowrap; width: 1px; }
 .lively :is(output, .name) { font-variant-numeric: tabular-nums; } .lively .caption { font-size: .93em; margin: .8rem 0 0; opacity: .85; order: 1; }
+@media print { .lively .controls { display: none; } }
 `;
 
 /** An element with attributes; `on…` ones are listeners: make("button", { onclick }, "Play"). */

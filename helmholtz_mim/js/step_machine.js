@@ -179,6 +179,7 @@ function render({ model, el }) {
   );
   begin();
   show();
+  return pause;
 }
 
 export default { render };
