@@ -1,6 +1,6 @@
 """nbdev_clean, then make pictures small and give widget models stable ids, so that a second run leaves no diff.
 
-A figure that is alive in a stored page keeps that form only: its widget needs a kernel.
+A figure that is alive in a stored page keeps that form only, with its module as it is now: its widget needs a kernel.
 
 usage: python tools/clean_nbs.py [notebook ...]
 """
@@ -15,6 +15,8 @@ from pathlib import Path
 
 from nbdev.clean import nbdev_clean
 from PIL import Image
+
+from helmholtz_mim.widgets import EXPORT, bundle
 
 STATE, VIEW = "application/vnd.jupyter.widget-state+json", "application/vnd.jupyter.widget-view+json"
 REFERENCE = re.compile(r"IPY_MODEL_([0-9a-f]{32})")
@@ -62,6 +64,18 @@ def stored_form(notebook: dict) -> dict:
     return notebook
 
 
+def with_current_modules(notebook: dict) -> dict:
+    """Give interactive figures the JavaScript of today; their state stays as the chapter made it."""
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            html = "".join(output.get("data", {}).get("text/html", ""))
+            if figure := re.search(r'<div data-figure="(\w+)-', html):
+                code = bundle(figure[1]).replace(EXPORT, "")
+                html = re.sub(r'(<script type="module">\n).*?(?=mount\(render, ")', lambda m, code=code: m[1] + code, html, flags=re.S)
+                output["data"]["text/html"] = html.splitlines(keepends=True)
+    return notebook
+
+
 def with_palette(png: str) -> str:
     """The picture with 96 colours, a third of the size; both as base64."""
     picture = Image.open(io.BytesIO(base64.b64decode(png)))
@@ -84,7 +98,7 @@ def main(names: list[str]) -> None:
     for path in map(Path, names) if names else sorted(Path("nbs").glob("*.ipynb")):
         nbdev_clean(str(path))
         notebook = stable_ids(stored_form(json.loads(path.read_text(encoding="utf-8"))), path.stem)
-        small_pictures(notebook)
+        small_pictures(with_current_modules(notebook))
         text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
         path.write_text(text + "\n", encoding="utf-8")
 

@@ -243,7 +243,8 @@ export function logits(weights, inputs, n, data = null) {
 export function table(s, k, n, first, last, out) {
   out[0] = 1;
   for (let j = first, size = 1; j < last; j++, size *= 2) {
-    const on = 1 / (1 + Math.exp(-s[k * n + j])), off = 1 / (1 + Math.exp(s[k * n + j]));
+    const x = s[k * n + j], e = Math.exp(-Math.abs(x)), likely = 1 / (1 + e);
+    const on = x > 0 ? likely : e * likely, off = x > 0 ? e * likely : likely;
     for (let a = size - 1; a >= 0; a--) {
       out[2 * a + 1] = out[a] * on;
       out[2 * a] = out[a] * off;
@@ -282,11 +283,11 @@ export function localStep(s, n, weights, data, lr) {
     for (let word = data ? data.words[k] : k; word; word &= word - 1) active += 1;
     if (!active || !weights[k]) continue;
     for (let j = 0; j < n; j++) {
-      const x = s[k * n + j], p = 1 / (1 + Math.exp(-x)), reach = lr * active;
+      const e = Math.exp(-s[k * n + j]), p = 1 / (1 + e), reach = lr * active;
       let fraction = 0;
       for (let y = 0; y < 2; y++) {
-        const d = reach * (p - y);
-        fraction += (d === 0 ? 1 : -Math.expm1(-d) / d) / (1 + Math.exp(x - d));
+        const d = reach * (p - y), less = Math.expm1(-d);
+        fraction += (d === 0 ? 1 : -less / d) / (1 + (1 + less) / e);
       }
       here += reach * p * fraction;
     }
