@@ -113,7 +113,7 @@ def neighbours(generated: Tensor, real: Tensor, k: int = 5) -> dict[str, Tensor]
 def hamming(a: Tensor, b: Tensor) -> Tensor:
     "In how many pixels two images differ: `(of a, of b)`."
     a, b = a.float(), b.float()
-    return (a @ (1 - b).mT + (1 - a) @ b.mT).long()
+    return (a.sum(-1, keepdim=True) + b.sum(-1) - 2 * a @ b.mT).long()
 
 
 def apart(images: Tensor) -> Tensor:

@@ -130,3 +130,28 @@ def test_mistakes_get_one_sentence(judge, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
     with pytest.raises(ImportError, match="pip install"):
         report(real, real, judge)
+
+
+def test_runs_on_mnist_are_judged_and_what_is_missing_is_made(tmp_path, monkeypatch):
+    """On made-up digits, in two classes."""
+    from helmholtz_mim import mnist_online as online
+
+    torch.set_default_dtype(torch.float32)
+    grey = torch.cat([torch.rand(60, 784, generator=seeded(label)) * (label + 1) / 2 for label in (0, 1)])
+    labels = torch.tensor([0, 1]).repeat_interleave(60)
+    monkeypatch.setattr(online, "grey_mnist", lambda split: (grey, labels))
+    monkeypatch.setattr(online, "mnist", lambda split: online.darker(grey, 0.3))
+    monkeypatch.setattr(online, "SIZES", (784, 4, 2))
+    runs = [online.OnlineRun(name, seeds=2, images=1000, test=10) for name in ("wake-sleep", "mim")]
+    online.do_online(runs, tmp_path)
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".csv"}
+    assert len(first) == 5 and "edges.quality.csv" in first
+    quality = online.stored_online(runs, tmp_path, ".quality")
+    assert set(quality.scheme) == {"wake-sleep", "mim"} and quality.groupby(["scheme", "replica"]).size().eq(10).all()
+    (tmp_path / f"{runs[1].name}.quality.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="1 of 2 runs are missing"):
+        online.stored_online(runs, tmp_path, ".quality")
+    monkeypatch.setattr(online, "judge_edges", None)
+    online.do_online(runs, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".csv"} == first
+    assert set(online.mnist_judge("dynamic")(grey.round()).tolist()) <= {0, 1}
