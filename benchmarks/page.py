@@ -2,6 +2,7 @@
 
 import shutil
 import statistics
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -70,9 +71,12 @@ def speed(browser, scheme: str) -> None:
 
 
 if __name__ == "__main__":
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        sys.exit("no chromium: install it with your system's package manager")
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
+        browser = playwright.chromium.launch(executable_path=chromium, args=options)
         for name in ("wake-sleep", "flip", "mim"):
             speed(browser, name)
         if HTML:
