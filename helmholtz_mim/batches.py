@@ -132,10 +132,10 @@ def dream_(machine: HelmholtzMachine, room: Room, rule: Allocate, coins: Coins) 
 
 # %% ../nbs/16a_batches.ipynb #16a-17
 OPTIMIZERS: dict[str, Callable] = {
-    "sgd": torch.optim.SGD,
-    "momentum": partial(torch.optim.SGD, momentum=0.9),
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, fused=True),
+    "momentum": partial(torch.optim.SGD, momentum=0.9, fused=True),
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
 }
 
 
@@ -287,3 +287,12 @@ class EarlyStopping:
         "Put the best weights back."
         machine.load_state_dict(self.best)
         return machine
+
+    def state(self) -> dict[str, Tensor]:
+        "For checkpoints: the scores so far and the best weights."
+        return {"scores": torch.tensor(self.scores, dtype=torch.float64), **{f"best {k}": v for k, v in self.best.items()}}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        "Remember them."
+        self.scores = state["scores"].tolist()
+        self.best = {name.removeprefix("best "): value for name, value in state.items() if name != "scores"}

@@ -14,7 +14,7 @@ import torch
 from conftest import same_weights
 from safetensors import safe_open
 
-from helmholtz_mim import CategoricalMIM, FactorialMIM, HelmholtzMachine, Phases, TrainConfig, bars, batches, load, train
+from helmholtz_mim import CategoricalMIM, EarlyStopping, FactorialMIM, HelmholtzMachine, Phases, TrainConfig, bars, batches, load, train
 from helmholtz_mim.checkpoint import Checkpoint, described, digest
 from helmholtz_mim.cli import main
 
@@ -99,6 +99,22 @@ def test_a_finished_run_is_not_run_again():
     assert again.equals(history) and same_weights(machine, go()[0])
     with pytest.raises(PowerCut):
         go(checkpoint=until(7, Checkpoint("kept")))
+
+
+def stopped_early(checkpoint=None):
+    stop, machine = EarlyStopping(bars().bits[::2], patience=2), HelmholtzMachine((16, 5, 3))
+    config, options = TrainConfig(60, 4, lr=0.5, report_every=1), dict(stop=stop, engine="batched", checkpoint=checkpoint)
+    train(machine, bars(), config, **options, generator=torch.Generator().manual_seed(0))
+    return stop.scores, stop.restore_(machine)
+
+
+def test_patience_is_kept():
+    """Early stopping goes on with the scores and the best weights that it had."""
+    scores, machine = stopped_early()
+    with pytest.raises(PowerCut):
+        stopped_early(until(len(scores) - 2, Checkpoint("kept", minutes=0)))
+    again, best = stopped_early(Checkpoint("kept", minutes=0))
+    assert 3 < len(scores) < 60 and again == scores and same_weights(machine, best)
 
 
 def test_it_is_written_when_it_is_time(monkeypatch):
