@@ -4,12 +4,30 @@ import base64
 import re
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 import torch
+from helmholtz_mim import HelmholtzMachine
 from helmholtz_mim.categorical import unit_gains
 from helmholtz_mim.factorial import likelier
+from helmholtz_mim.switches import generative_blocks, latent_switches
+from helmholtz_mim.training import splitmix64
+from helmholtz_mim.widgets import source
 
-FIGURES = {"likelier": likelier}
+DIGITS = (64, 32, 16, 8)
+
+
+def machine_of(scale, seed=0, sizes=DIGITS):
+    machine = HelmholtzMachine(sizes).randomise_(scale, generator=torch.Generator().manual_seed(seed))
+    machine.prior.bias.normal_(generator=torch.Generator().manual_seed(seed))
+    return machine
+
+
+def switches(top=(0, 1, 0, 0, 1, 1, 0, 1)):
+    return latent_switches({"alive": machine_of(1.5), "dead": machine_of(0.0)}, top)
+
+
+FIGURES = {"likelier": likelier, "switches": switches}
 
 
 @pytest.fixture
@@ -119,12 +137,12 @@ def test_figure_fits(opened, figure, width):
 
 @each_figure
 def test_figure_follows_the_theme(opened, figure):
-    page = opened(figure())
-    seen = []
+    page, seen = opened(figure()), []
+    assert not re.search(r"#[0-9a-fA-F]{3,8}\b", source(figure().name))
     for theme in ("light", "dark"):
         page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-        seen.append(page.locator("[data-figure] .recognition").first.evaluate("e => getComputedStyle(e).color"))
-    assert seen == ["rgb(0, 114, 178)", "rgb(108, 189, 240)"]
+        seen.append(page.evaluate("getComputedStyle(document.querySelector('.lively')).getPropertyValue('--lively-recognition')"))
+    assert seen == ["#0072b2", "#6cbdf0"]
 
 
 # Likelier than usual?
@@ -173,3 +191,91 @@ def test_points_obey_the_keyboard(opened):
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("End")
     assert "is silent" in page.inner_text(".likelier-verdict")
+
+
+# Latent switches
+
+
+def unpacked(block):
+    numbers = np.frombuffer(base64.b64decode(block["data"]), np.int8) * block["scale"]
+    return numbers.astype(np.float32).astype(float).reshape(block["shape"])
+
+
+def dreamt(blocks, top, key, count):
+    """Dreams from held top bits with the weights that are in the page: pixel probabilities and bits."""
+    widths = [block.shape[1] for block in blocks[:-1]]
+    uniforms = (splitmix64(np.uint64(key), np.arange(1, count * sum(widths) + 1, dtype=np.uint64)) >> np.uint64(11)) * 2.0**-53
+    uniforms, z = uniforms.reshape(count, -1), np.tile(np.array(top, float), (count, 1))
+    for layer in reversed(range(len(widths))):
+        p = 1 / (1 + np.exp(-(z @ blocks[layer][:-1] + blocks[layer][-1])))
+        u, uniforms = np.split(uniforms, [widths[layer]], axis=1)
+        z = (u < p).astype(float)
+    return p, z
+
+
+def test_dreams_are_those_of_python(alive):
+    figure = switches()
+    page, blocks = alive(figure), [unpacked(block) for block in figure.state["machines"]["alive"]]
+    top = figure.state["top"]
+    for unit in (None, 0, 7, 0):
+        if unit is not None:
+            page.get_by_label(f"switch {unit + 1}").click()
+            top[unit] = 1 - top[unit]
+        assert page.evaluate("state.top.map(Number)") == top
+        assert page.evaluate("state.dream") == dreamt(blocks, top, 1, 1)[1][0].tolist()
+        assert page.evaluate("state.mean") == pytest.approx(dreamt(blocks, top, 2**32, 400)[0].mean(0).tolist(), abs=1e-9)
+
+
+def test_page_has_the_weights_with_eight_bits():
+    machine, state = machine_of(1.5), switches().state
+    for block, exact in zip(state["machines"]["alive"], generative_blocks(machine)):
+        error = np.abs(unpacked(block) - exact.numpy()).max()
+        assert error <= exact.abs().max().item() / 254 * 1.001
+
+
+def test_large_machine_fits_into_a_page():
+    machine = machine_of(0.5, sizes=(784, 200, 100, 50))
+    assert len(latent_switches({"MIM": machine}, [0] * 50).html()) <= 300_000
+
+
+def moved(page):
+    return float(re.search(r"moves ([\d.]+) of 64", page.inner_text(".switches-words"))[1])
+
+
+def test_switches_obey_the_mouse(opened):
+    page = opened(switches())
+    before, alive = drawn(page), moved(page)
+    page.get_by_label("switch 3").click()
+    assert drawn(page) != before and "Switch 3 is on" in page.inner_text(".switches-words")
+    assert page.locator("rect.changed").count() > 0
+    page.get_by_text("dead").click()
+    assert moved(page) == 0.0 < alive
+    page.get_by_label("switch 4").click()
+    assert page.locator("rect.changed").count() == 0
+
+
+def test_switches_obey_the_keyboard(opened):
+    page = opened(switches(), reduced_motion="reduce")
+    again = page.get_by_role("button", name="Dream again")
+    again.focus()
+    mean = page.locator("figure svg").nth(1).inner_html()
+    before = drawn(page)
+    page.keyboard.press("Enter")
+    assert drawn(page) != before and page.locator("figure svg").nth(1).inner_html() == mean
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    was = page.get_by_label("switch 1").is_checked()
+    page.keyboard.press("Space")
+    assert page.get_by_label("switch 1").is_checked() != was
+    assert f"Switch 1 is {'off' if was else 'on'}" in page.inner_text(".switches-words")
+    assert page.locator("[aria-live]").inner_text() == page.inner_text(".switches-words")
+
+
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_dream_comes_down_layer_by_layer(opened, motion):
+    page = opened(switches(), reduced_motion=motion)
+    page.get_by_role("button", name="Dream again").click()
+    ink = "document.querySelectorAll('figure svg')[0].querySelectorAll('[fill-opacity=\"1.000\"]').length"
+    assert (page.evaluate(ink) > 0) == (motion == "reduce")
+    page.wait_for_function(f"{ink} > 0")
