@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import torch
 from matplotlib.figure import Figure
 
-from .layers import bernoulli, states
 from .machine import HelmholtzMachine
 from .widgets import Interactive, packed
 
