@@ -141,7 +141,7 @@ def test_runs_on_mnist_are_judged_and_what_is_missing_is_made(tmp_path, monkeypa
     labels = torch.tensor([0, 1]).repeat_interleave(60)
     monkeypatch.setattr(online, "grey_mnist", lambda split: (grey, labels))
     monkeypatch.setattr(online, "mnist", lambda split: online.darker(grey, 0.3))
-    monkeypatch.setattr(online, "SIZES", (784, 4, 2))
+    monkeypatch.setattr(online, "SIZES", (784, 4, 2), raising=False)
     runs = [online.OnlineRun(name, seeds=2, images=1000, test=10) for name in ("wake-sleep", "mim")]
     online.do_online(runs, tmp_path)
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".csv"}
