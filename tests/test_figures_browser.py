@@ -7,12 +7,13 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import torch
-from helmholtz_mim import HelmholtzMachine
+from helmholtz_mim import HelmholtzMachine, exact_report, well_formed
 from helmholtz_mim.categorical import unit_gains
+from helmholtz_mim.collapse import SIZES, guess_entropies
 from helmholtz_mim.factorial import likelier
 from helmholtz_mim.switches import generative_blocks, latent_switches
 from helmholtz_mim.training import splitmix64
-from helmholtz_mim.widgets import source
+from helmholtz_mim.widgets import Interactive, source
 
 DIGITS = (64, 32, 16, 8)
 
@@ -27,7 +28,13 @@ def switches(top=(0, 1, 0, 0, 1, 1, 0, 1)):
     return latent_switches({"alive": machine_of(1.5), "dead": machine_of(0.0)}, top)
 
 
-FIGURES = {"likelier": likelier, "switches": switches}
+def guess():
+    machine = HelmholtzMachine(SIZES, replicas=(3,)).randomise_(1.0, generator=torch.Generator().manual_seed(0))
+    machine.recognition[1].weight.mul_(8), machine.recognition[2].weight.mul_(8)
+    return guess_entropies(exact_report(machine, well_formed(12)))
+
+
+FIGURES = {"likelier": likelier, "switches": switches, "guess": guess}
 
 
 @pytest.fixture
@@ -279,3 +286,53 @@ def test_dream_comes_down_layer_by_layer(opened, motion):
     ink = "document.querySelectorAll('figure svg')[0].querySelectorAll('[fill-opacity=\"1.000\"]').length"
     assert (page.evaluate(ink) > 0) == (motion == "reduce")
     page.wait_for_function(f"{ink} > 0")
+
+
+# Guess, then see
+
+
+def test_truth_is_that_of_the_report(opened):
+    machine = HelmholtzMachine(SIZES, replicas=(3,)).randomise_(1.0, generator=torch.Generator().manual_seed(0))
+    report = exact_report(machine, well_formed(12))
+    page = opened(guess_entropies(report))
+    page.get_by_role("button", name="Reveal").click()
+    said = [float(re.search(r"truth (\d+\.\d+)", text)[1]) for text in page.locator("output").all_inner_texts()[:4]]
+    truth = report.query("measure == 'H' and direction == 'recognition' and layer > 0").groupby("layer").value.mean()
+    assert said == pytest.approx(truth.to_numpy()[::-1], abs=0.0051)
+
+
+def test_guesses_obey_the_mouse(opened):
+    page = opened(guess(), viewport={"width": 900, "height": 900})
+    row = page.locator(".layer").nth(1).locator("svg")
+    assert page.locator(".truth").first.is_hidden()
+    before = drawn(page)
+    drag(page, row, (240, 17), (125, 17))
+    expected = 125 / 500 * 12 * np.log(2)
+    assert float(page.get_by_label("entropy of layer 3").input_value()) == pytest.approx(expected, abs=0.02)
+    assert drawn(page) != before and f"{expected:.2f} of 4.16" in page.locator("output").nth(1).inner_text()
+    page.get_by_role("button", name="Reveal").click()
+    assert page.locator(".truth").first.is_visible() and "off by" in page.inner_text(".guess-verdict")
+    revealed = drawn(page)
+    drag(page, row, (125, 17), (20, 17))
+    assert drawn(page) == revealed
+    page.get_by_role("button", name="Guess again").click()
+    assert page.locator(".truth").first.is_hidden()
+
+
+def test_guesses_obey_the_keyboard_and_are_scored(opened):
+    figure = guess_entropies(exact_report(HelmholtzMachine(SIZES), well_formed(12)))
+    silent = [[6.8]] + [[n * np.log(2) / 20] for n in SIZES[1:]]
+    page = opened(Interactive("guess", figure.state | {"entropies": silent}, alt="a guess"))
+    score = {}
+    for press in ("End", "Home"):
+        for layer in range(1, 5):
+            page.get_by_label(f"entropy of layer {layer}").focus()
+            page.keyboard.press(press)
+        page.get_by_role("button", name="Reveal").focus()
+        page.keyboard.press("Enter")
+        score[press] = page.inner_text(".guess-verdict")
+        assert page.locator("[aria-live]").inner_text() == score[press]
+        page.keyboard.press("Enter")
+    most = np.array(SIZES[1:]) * np.log(2)
+    assert f"off by {(0.95 * most).mean():.2f} nats" in score["End"] and "Most of what you expected" in score["End"]
+    assert f"off by {(0.05 * most).mean():.2f} nats" in score["Home"] and "You saw it coming" in score["Home"]
