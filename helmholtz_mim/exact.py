@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'BLOCK', 'TINY', 'channel', 'log_table', 'cached_states', 'entropy', 'kl', 'push', 'push_in_logs', 'table',
-           'upward', 'downward', 'log_upward', 'log_downward', 'mutual_information', 'exact_report', 'clamped_kl']
+           'upward', 'downward', 'log_upward', 'log_downward', 'mutual_information', 'channel_inspector',
+           'exact_report', 'clamped_kl']
 
 # %% ../nbs/08_exact.ipynb #08-02
 import math
@@ -10,6 +11,7 @@ from functools import lru_cache
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -17,6 +19,7 @@ from .datasets import Patterns
 from .layers import BinaryLayer, encode, states
 from .machine import HelmholtzMachine
 from .training import tidy_frame
+from .widgets import Interactive
 
 # %% ../nbs/08_exact.ipynb #08-07
 LARGEST = 26  # pairs of layers with more than 2**26 joint states are refused unless asked for
@@ -161,6 +164,30 @@ def _conditional_entropy(p, layer, x):
     return (p * h.sum(-1)).sum(-1)
 
 # %% ../nbs/08_exact.ipynb #08-27
+def channel_inspector(
+    layer: BinaryLayer,  # with a few inputs and outputs
+    x: int = 0,  # the input state whose row is shown
+    *,
+    sharpness: float = 1.0,  # that the logits are multiplied by
+    pull: float = 0.0,  # added to them, towards the likeliest output state
+    picture: Figure | None = None,  # where no JavaScript runs
+) -> Interactive:
+    "The table p(y | x) of a layer, row by row, with H(Y), H(Y|X) and I for equally likely inputs."
+    n_out, n_in = layer.weight.shape[-2:]
+    bias = layer.weight.new_zeros(n_out) if layer.bias is None else layer.bias
+    weights = torch.cat([layer.weight.mT, bias[None]]).flatten().tolist()
+    state = dict(inputs=n_in, outputs=n_out, weights=weights, x=x, sharpness=sharpness, pull=pull)
+    alt = (
+        "A table with a row for each input state and a column for each output state, shaded by probability; one row beside "
+        "the output of all rows; and the entropy of the output, split into information and noise."
+    )
+    caption = (
+        "Shade: p(y | x). Orange: how far a row is from the output of all rows; the dashed line is their mean, the information I. "
+        "Blue and grey in the bar: the part of the output's entropy that is about the input, and the part that is noise."
+    )
+    return Interactive("channel_inspector", state, alt, caption, picture)
+
+# %% ../nbs/08_exact.ipynb #08-30
 def exact_report(machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST) -> pd.DataFrame:
     "Exact H, H/max, top, I, KL (nats) of every layer, direction and replica, and the off-support mass at layer 0."
     _check_machine(machine, largest)
@@ -185,7 +212,7 @@ def _rows(machine: HelmholtzMachine, patterns: Patterns):
     yield "generative", 0, "off-support", down[0][..., ~seen].exp().sum(-1)
     yield "generative", 0, "KL on support", _kl(down[0][..., seen] - on_support, up[0][..., seen])
 
-# %% ../nbs/08_exact.ipynb #08-36
+# %% ../nbs/08_exact.ipynb #08-39
 def clamped_kl(p: Tensor, q: Tensor, log_zero: float = -100.0) -> Tensor:
     "KL(p ‖ q) with ln 0 replaced by `log_zero`: only to reproduce published numbers; use `kl` otherwise."
     return -entropy(p) - (p * torch.where(q > 0, q.log(), log_zero)).sum(-1)

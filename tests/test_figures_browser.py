@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import torch
-from helmholtz_mim import HelmholtzMachine, exact_report, well_formed
+from helmholtz_mim import BinaryLayer, HelmholtzMachine, channel, entropy, exact_report, mutual_information, well_formed
 from helmholtz_mim.categorical import unit_gains
 from helmholtz_mim.collapse import SIZES, guess_entropies
+from helmholtz_mim.exact import channel_inspector
 from helmholtz_mim.factorial import likelier
 from helmholtz_mim.switches import generative_blocks, latent_switches
 from helmholtz_mim.training import splitmix64
@@ -34,7 +35,18 @@ def guess():
     return guess_entropies(exact_report(machine, well_formed(12)))
 
 
-FIGURES = {"likelier": likelier, "switches": switches, "guess": guess}
+def random_layer(n_in, n_out, scale=1.0):
+    generator, layer = torch.Generator().manual_seed(6), BinaryLayer(n_in, n_out, bias=True).double()
+    layer.weight.normal_(std=1.5, generator=generator), layer.bias.normal_(generator=generator)
+    layer.weight.mul_(scale), layer.bias.mul_(scale)
+    return layer
+
+
+def inspector():
+    return channel_inspector(random_layer(4, 3), x=5)
+
+
+FIGURES = {"likelier": likelier, "switches": switches, "guess": guess, "inspector": inspector}
 
 
 @pytest.fixture
@@ -336,3 +348,60 @@ def test_guesses_obey_the_keyboard_and_are_scored(opened):
     most = np.array(SIZES[1:]) * np.log(2)
     assert f"off by {(0.95 * most).mean():.2f} nats" in score["End"] and "Most of what you expected" in score["End"]
     assert f"off by {(0.05 * most).mean():.2f} nats" in score["Home"] and "You saw it coming" in score["Home"]
+
+
+# Channel inspector
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 4)])
+def test_information_is_that_of_python(alive, shape):
+    n_in, n_out = shape
+    page, even = alive(channel_inspector(random_layer(*shape))), torch.full((2**n_in,), 2.0**-n_in)
+    favourite = (even @ channel(random_layer(*shape))).argmax()
+    bits = torch.tensor([int(bit) for bit in f"{favourite:0{n_out}b}"])
+    for sharpness, pull in [(1, 0), (0, 0), (0.3, 0), (5, 0), (5, 8), (1.7, 2.5), (0, 8)]:
+        slide(page, "sharpness", sharpness)
+        slide(page, "pull to one state", pull)
+        layer = random_layer(*shape, scale=sharpness)
+        layer.bias += pull * (2 * bits - 1)
+        h, i = entropy(even @ channel(layer)), mutual_information(layer, even)
+        got = page.evaluate("[state.H, state.I, state.noise]")
+        assert got == pytest.approx([h.item(), i.item(), (h - i).item()], abs=1e-6)
+
+
+def test_rows_are_those_of_the_channel(opened):
+    page, layer = opened(inspector()), random_layer(4, 3)
+    shades = page.eval_on_selector_all("rect.cell", "cells => cells.map(c => +c.getAttribute('fill-opacity'))")
+    assert shades == pytest.approx(channel(layer).flatten().tolist(), abs=6e-4)
+    kls = page.eval_on_selector_all("rect.apart", "bars => bars.map(b => +b.getAttribute('width'))")
+    scale = 66 / (3 * np.log(2))
+    assert np.mean(kls) == pytest.approx(scale * mutual_information(layer, torch.full((16,), 1 / 16)).item(), abs=0.01)
+
+
+def test_inspector_obeys_the_mouse(opened):
+    page = opened(inspector())
+    grid, before = page.locator("svg.grid"), drawn(page)
+    drag(page, grid, (100, 14 + 12 * 9.5), (100, 14 + 12 * 9.5))
+    assert page.get_by_label("input state x").input_value() == "9"
+    assert drawn(page) != before and "1001 goes to" in page.inner_text(".channel")
+    seen = {page.inner_text(".channel-verdict")}
+    for name, value in (("sharpness", 0.1), ("sharpness", 5), ("pull to one state", 8)):
+        slide(page, name, value)
+        seen.add(page.inner_text(".channel-verdict"))
+    slide(page, "sharpness", 1)
+    seen.add(page.inner_text(".channel-verdict"))
+    assert len(seen) >= 3
+
+
+def test_inspector_obeys_the_keyboard(opened):
+    page = opened(inspector())
+    page.locator("svg.grid").focus()
+    page.keyboard.press("ArrowDown")
+    assert page.get_by_label("input state x").input_value() == "6"
+    assert page.locator("[aria-live]").inner_text().startswith("0110 goes to")
+    page.keyboard.press("End")
+    assert "1111 goes to" in page.inner_text(".channel")
+    page.get_by_label("sharpness").focus()
+    page.keyboard.press("Home")
+    assert "0.000 nats" in page.locator("dd").nth(2).inner_text()
+    assert "noise" in page.inner_text(".channel-verdict")
