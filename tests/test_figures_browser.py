@@ -5,11 +5,13 @@ import re
 from urllib.parse import urlsplit
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helmholtz_mim import BinaryLayer, HelmholtzMachine, channel, entropy, exact_report, mutual_information, well_formed
 from helmholtz_mim.categorical import unit_gains
 from helmholtz_mim.collapse import SIZES, guess_entropies
+from helmholtz_mim.comparison import NEVER, interleave_dial
 from helmholtz_mim.exact import channel_inspector
 from helmholtz_mim.factorial import likelier
 from helmholtz_mim.switches import generative_blocks, latent_switches
@@ -46,7 +48,29 @@ def inspector():
     return channel_inspector(random_layer(4, 3), x=5)
 
 
-FIGURES = {"likelier": likelier, "switches": switches, "guess": guess, "inspector": inspector}
+MEASURES = [f"{name}.recognition.{l}" for name, l in [*(("H", l) for l in range(5)), *(("I", l) for l in range(4)), ("KL", 0)]]
+EVERYS = [1, 2, 5, 10, 20, 50, 100]
+
+
+def runs_of(scheme, rate, everys):
+    """Made-up records: four seeds, two records each; the values say from which run they are."""
+    rows = [(every, step, replica) for every in everys for step in (1, 2) for replica in range(4)]
+    table = pd.DataFrame(rows, columns=["every", "step", "replica"]).assign(scheme=scheme, rate=rate)
+    level = 3 - np.log10(table.every.clip(upper=1000)) + (10 * rate if scheme == "flip" else 1)
+    noise = np.random.default_rng(0).normal(scale=0.05, size=(len(table), len(MEASURES)))
+    values = level.to_numpy()[:, None] * np.linspace(0.5, 1, len(MEASURES)) * (table.every.to_numpy()[:, None] < NEVER) + noise + 1
+    return pd.concat([table, pd.DataFrame(values, columns=MEASURES)], axis=1)
+
+
+def dial_table():
+    return pd.concat([runs_of("mim", 0.25, [*EVERYS, NEVER]), *(runs_of("flip", rate, EVERYS) for rate in (0.05, 0.25, 0.5))])
+
+
+def dial():
+    return interleave_dial(dial_table())
+
+
+FIGURES = {"likelier": likelier, "switches": switches, "guess": guess, "inspector": inspector, "dial": dial}
 
 
 @pytest.fixture
@@ -405,3 +429,43 @@ def test_inspector_obeys_the_keyboard(opened):
     page.keyboard.press("Home")
     assert "0.000 nats" in page.locator("dd").nth(2).inner_text()
     assert "noise" in page.inner_text(".channel-verdict")
+
+
+# Interleave dial
+
+
+def test_dial_has_the_means_and_paired_differences():
+    state, table = dial().state, dial_table()
+    column = MEASURES[-1]
+    flips = table[(table.scheme == "flip") & (table.rate == 0.5) & (table.every == 20)].groupby("replica")[column].mean()
+    never = table[table.every == NEVER].groupby("replica")[column].mean()
+    point = state["flip"][2]["KL"][EVERYS.index(20)]
+    assert point["mean"] == pytest.approx(flips.mean(), abs=1e-4) and state["none"]["KL"] == pytest.approx(never.mean(), abs=1e-4)
+    difference, half = (flips - never).mean(), 3.182446 * (flips - never).sem()
+    assert [point["difference"], point["low"], point["high"]] == pytest.approx([difference, difference - half, difference + half], abs=1e-3)
+
+
+def shown(page, plot=0):
+    return [float(text.split()[-1]) for text in page.locator(".values").nth(plot).locator("span").all_inner_texts()]
+
+
+def test_dial_obeys_the_mouse(opened):
+    page, state = opened(dial(), viewport={"width": 900, "height": 900}), dial().state
+    plot, before = page.locator("svg").nth(1), drawn(page)
+    drag(page, plot, (140, 60), (14 + 252 * 5 / 6, 60))
+    assert page.get_by_label("the rule decides in").input_value() == "5" and "In every 50th step" in page.inner_text(".dial-verdict")
+    assert drawn(page) != before
+    expected = [state["mim"]["I"][5]["mean"], state["flip"][1]["I"][5]["mean"], state["none"]["I"]]
+    assert shown(page, 1) == pytest.approx(expected, abs=0.0051)
+
+
+def test_dial_obeys_the_keyboard(opened):
+    page, state = opened(dial()), dial().state
+    page.get_by_label("the rule decides in").focus()
+    page.keyboard.press("Home")
+    assert shown(page)[0] == pytest.approx(state["mim"]["H"][0]["mean"], abs=0.0051)
+    before = drawn(page)
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    assert drawn(page) != before and "Perturbation at 0.5" in page.locator("[aria-live]").inner_text()
+    assert shown(page)[1] == pytest.approx(state["flip"][2]["H"][0]["mean"], abs=0.0051)
