@@ -3,7 +3,8 @@
 # %% auto #0
 __all__ = ['BOOK_SIZES', 'IMAGES', 'TABLES', 'FIGURES', 'Command', 'claim', 'Train', 'world', 'unseen', 'Report', 'trained_on',
            'summary', 'Evaluate', 'Sample', 'Compare', 'experiment', 'experiment_online', 'Table', 'check_whole',
-           'figure_1', 'figure_2', 'figure_3', 'figure_4', 'figure_5', 'Figure', 'main']
+           'figure_1', 'figure_2', 'figure_3', 'figure_4', 'figure_5', 'film_collapse', 'film_of_one_machine', 'look',
+           'Figure', 'main']
 
 # %% ../nbs/20_command_line.ipynb #20-02
 import json
@@ -20,13 +21,14 @@ from typing import Annotated, Literal
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
 import tyro
 from matplotlib.figure import Figure as Picture
 
 from .checkpoint import Checkpoint, written_whole
-from .collapse import draw_layers, train_by_the_book
+from .collapse import SIZES, draw_layers, train_by_the_book
 from helmholtz_mim.comparison import (
     PANELS,
     ablation_runs,
@@ -42,10 +44,10 @@ from helmholtz_mim.comparison import (
     table_runs,
     train_with_mim,
 )
-from .datasets import DATASETS, Patterns, named
+from .datasets import DATASETS, Patterns, named, well_formed
 from .evaluation import ladder
-from .exact import LARGEST, exact_report
-from .figures import mean_interval, plot_digits, plot_patterns
+from .exact import LARGEST, downward, exact_report, upward
+from .figures import SCHEME_COLORS, Film, film_layers, mean_interval, plot_digits, plot_patterns
 from .images import digits, mnist
 from .machine import HelmholtzMachine, load, read, save
 from .mnist_online import do_online, draw_dreams, online_runs, stored_online
@@ -338,12 +340,40 @@ def figure_5(seeds: int, results: Path) -> Picture:
     return draw_dreams("mim", results / "mnist")
 
 
-FIGURES: dict[str, Callable[[int, Path], Picture]] = {
+def film_collapse(seeds: int, results: Path) -> Film:
+    "The film of the README: a machine collapses under wake-sleep, and wakes up with MIM."
+    return film_of_one_machine()
+
+
+def film_of_one_machine(epochs: int = 600, moments: int = 30, *, seed: int = 1) -> Film:
+    "From zero, so many epochs of wake-sleep and then as many with MIM, seen at moments ever further apart."
+    machine, rhythms, generator = HelmholtzMachine(SIZES), well_formed(SIZES[0]), torch.Generator().manual_seed(seed)
+    plan = sorted({round(epochs * (k / moments) ** 2) for k in range(1, moments + 1)})
+    seen: list = [(0, ("wake-sleep from zero", SCHEME_COLORS["wake-sleep"]), look(machine, rhythms))]
+    for name, before, words in (("wake-sleep", 0, "wake-sleep"), ("mim", epochs, "wake-sleep with MIM")):
+        for done, now in pairwise([0, *plan]):
+            config = TrainConfig(now - done, report_every=now - done)
+            train(machine, rhythms, config, allocate=scheme(name), generator=generator)
+            caption = f"{words}, epoch {before + now}", SCHEME_COLORS[name]
+            seen.append((before + now, caption, look(machine, rhythms)))
+    times, captions, looks = zip(*seen, strict=True)
+    up, down, known = zip(*looks, strict=True)
+    return film_layers(up, down, np.stack(known), times, captions, labels=[f"layers {l}, {l + 1}" for l in range(len(SIZES) - 1)])
+
+
+def look(machine: HelmholtzMachine, patterns: Patterns) -> tuple[list, list, np.ndarray]:
+    "The state probabilities of every layer, upward and downward, and the information of each pair in recognition."
+    known = exact_report(machine, patterns).query("measure == 'I' and direction == 'recognition'").sort_values("layer")
+    return upward(machine, patterns), downward(machine), known.value.to_numpy()
+
+
+FIGURES: dict[str, Callable[[int, Path], Picture | Film]] = {
     "1": figure_1,
     "2": figure_2,
     "3": figure_3,
     "4": figure_4,
     "5": figure_5,
+    "collapse": film_collapse,
 }
 
 
@@ -351,19 +381,20 @@ FIGURES: dict[str, Callable[[int, Path], Picture]] = {
 class Figure:
     "Draw a figure of the book."
 
-    name: Annotated[str, tyro.conf.Positional]  # its number, or all
+    name: Annotated[str, tyro.conf.Positional]  # its number, collapse for the film, or all
     seeds: int = 16  # machines trained for it
     results: Path = Path("results")  # where `compare` keeps its histories; what is missing is computed
     out: Path = Path("images")  # folder for the pictures
     force: bool = False  # overwrite what is there
 
     def run(self) -> None:
-        "Write `figure_NAME.png`, for one name or for all."
+        "Write `figure_1.png` and so on, or `collapse.gif`; for one name or for all."
         matplotlib.use("Agg")
         check_whole(seeds=self.seeds)
         names = list(FIGURES) if self.name == "all" else [self.name]
         makers = [named(FIGURES, name, "figure") for name in names]
-        paths = claim(self.out, [f"figure_{name}.png" for name in names], self.force)
+        files = [f"figure_{name}.png" if name.isdigit() else f"{name}.gif" for name in names]
+        paths = claim(self.out, files, self.force)
         for make, path in zip(makers, paths, strict=True):
             picture = make(self.seeds, self.results)
             with written_whole(path) as partial:

@@ -4,15 +4,18 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from conftest import same_weights
+from PIL import Image
 
 from helmholtz_mim import cli, collapse, load, save
 from helmholtz_mim.cli import main
 
+ROOT = Path(__file__).parent.parent
 TINY = "train --sizes 12 3 2 --epochs 4 --report-every 2 --seeds 2 --out run".split()
 FILES = ["config.json", "history.csv", "machine.safetensors"]
 
@@ -90,6 +93,22 @@ def test_figures_are_drawn_under_their_names(folder, monkeypatch):
     assert listing(folder) == ["pictures", "pictures/figure_1.png"]
     assert (folder / "pictures/figure_1.png").read_bytes().startswith(b"\x89PNG")
     assert "use --force" in refusal("figure 1 --seeds 2 --out pictures".split())
+
+
+def test_the_film_shows_every_moment_and_ends_awake(folder, monkeypatch):
+    monkeypatch.setitem(cli.FIGURES, "collapse", lambda seeds, results: cli.film_of_one_machine(epochs=9, moments=3))
+    main("figure collapse --out pictures".split())
+    with Image.open(folder / "pictures/collapse.gif") as film:
+        assert (film.n_frames, film.info["loop"]) == (1 + 2 * 3, 0)
+        film.seek(film.n_frames - 1)
+        assert film.info["duration"] > 1000, "the last picture stays"
+    assert listing(folder) == ["pictures", "pictures/collapse.gif"]
+
+
+def test_every_picture_has_a_command_and_is_small():
+    pictures = {path.name: path.stat().st_size for path in (ROOT / "images").iterdir()}
+    assert pictures.keys() == {f"figure_{name}.png" if name.isdigit() else f"{name}.gif" for name in cli.FIGURES}
+    assert max(pictures.values()) <= 600_000
 
 
 def test_a_saved_machine_is_evaluated_and_dreams(folder, capsys):
