@@ -74,3 +74,14 @@ def test_a_term_is_said_once_and_links_its_chapter(term, words, number, stem):
 def test_every_definition_is_read_here():
     text = "\n".join("".join(cell["source"]) for cell in notebook("C_glossary"))
     assert text.count("\n: ") == len(glossary())
+
+
+def test_the_first_page_cites_what_the_citation_file_does():
+    page = "\n".join("".join(cell["source"]) for cell in notebook("index"))
+    found = re.findall(r"^@(\w+)\{(.*?)^\}", page, re.M | re.S)
+    entries = {kind: re.sub(r"[{}\\]", "", body) for kind, body in found}
+    file = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    thesis = next(work for work in file["references"] if work["type"] == "thesis")
+    assert file["title"] in entries["software"] and f"version = {helmholtz_mim.__version__}," in entries["software"]
+    assert file["version"] == helmholtz_mim.__version__ and file["authors"][0]["name"] in entries["software"]
+    assert thesis["title"] in entries["phdthesis"] and f"year   = {thesis['year']}," in entries["phdthesis"]
