@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['BOOK_SIZES', 'IMAGES', 'TABLES', 'FIGURES', 'Command', 'claim', 'Train', 'world', 'unseen', 'Report', 'trained_on',
-           'summary', 'Evaluate', 'Sample', 'Compare', 'experiment', 'experiment_online', 'Table', 'check_whole',
-           'figure_1', 'figure_2', 'figure_3', 'figure_4', 'figure_5', 'film_collapse', 'film_of_one_machine', 'look',
-           'Figure', 'main']
+           'summary', 'Evaluate', 'Sample', 'Compare', 'experiment', 'experiment_online', 'experiment_static', 'Table',
+           'check_whole', 'figure_1', 'figure_2', 'figure_3', 'figure_4', 'figure_5', 'film_collapse',
+           'film_of_one_machine', 'look', 'Figure', 'main']
 
 # %% ../nbs/20_command_line.ipynb #20-02
 import json
@@ -50,7 +50,8 @@ from .exact import LARGEST, downward, exact_report, upward
 from .figures import SCHEME_COLORS, Film, film_layers, mean_interval, plot_digits, plot_patterns
 from .images import digits, mnist
 from .machine import HelmholtzMachine, load, read, save
-from .mnist_online import do_online, draw_dreams, online_runs, stored_online
+from .mnist_online import OnlineRun, do_online, draw_dreams, online_runs, pyramid_runs, stored_online
+from .mnist_static import climb_static, do_static, long_runs, search_runs, shape_runs, static_runs, stored_static
 from .sleep import dream
 from .training import TrainConfig, train
 
@@ -273,9 +274,18 @@ def experiment(runs: Callable, report: Callable, folder: Path, resume: bool, see
 
 def experiment_online(folder: Path, resume: bool, seeds: int = 4) -> pd.DataFrame:
     "Do the runs on MNIST; the mean over seeds of what was measured."
-    do_online(online_runs(seeds), folder, resume=resume)
+    do_online([*online_runs(seeds), *pyramid_runs()], folder, resume=resume)
     table = stored_online(online_runs(seeds), folder)
     return table.groupby(["batch", "lr", "scheme"]).mean(numeric_only=True).drop(columns="replica")
+
+
+def experiment_static(folder: Path, resume: bool, seeds: int = 3) -> pd.DataFrame:
+    "Do the runs on static MNIST, the searches first; the mean over seeds of the last rung of the ladder, by method and layers."
+    do_static([*search_runs(), *shape_runs()], folder / "search", resume=resume)
+    do_static([*static_runs(seeds), *long_runs(seeds)], folder, resume=resume)
+    climb_static(folder)
+    table = stored_static(static_runs(seeds), folder)
+    return table[table.particles == table.particles.max()].pivot_table(index="method", columns="layers", values="nats")
 
 
 TABLES: dict[str, Callable] = {
@@ -284,14 +294,15 @@ TABLES: dict[str, Callable] = {
     "noise": partial(experiment, noise_runs, exact_report),
     "interleave": partial(experiment, interleave_runs, table_report),
     "mnist": experiment_online,
+    "static": experiment_static,
 }
 
 
 @dataclass
 class Table:
-    "Run the experiments behind the tables: worlds, ablation, noise, interleave (chapter 13) or mnist (chapter 18)."
+    "Run the experiments behind the tables: worlds, ablation, noise, interleave (chapter 13), mnist (18) or static (18a)."
 
-    name: Annotated[str, tyro.conf.Positional]  # worlds, ablation, noise, interleave or mnist
+    name: Annotated[str, tyro.conf.Positional]  # worlds, ablation, noise, interleave, mnist or static
     seeds: int = 0  # machines per run; the book's number if 0
     resume: bool = True  # keep runs that are finished
     out: Path = Path("results")  # folder for the folder of that name
@@ -332,12 +343,12 @@ def figure_3(seeds: int, results: Path) -> Picture:
 
 def figure_4(seeds: int, results: Path) -> Picture:
     "Figure 4: dreams of digits after a noisy online pass of plain wake-sleep, from the stored runs."
-    return draw_dreams("wake-sleep", results / "mnist")
+    return draw_dreams(OnlineRun("wake-sleep"), results / "mnist")
 
 
 def figure_5(seeds: int, results: Path) -> Picture:
     "Figure 5: the same with MIM in every tenth step."
-    return draw_dreams("mim", results / "mnist")
+    return draw_dreams(OnlineRun("mim"), results / "mnist")
 
 
 def film_collapse(seeds: int, results: Path) -> Film:

@@ -1,0 +1,93 @@
+"""The table of static MNIST, on a file of noise: runs have names of their own, are done once, and say what is missing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from helmholtz_mim.machine import load
+from helmholtz_mim.mnist_static import (
+    KEPT,
+    METHODS,
+    RATES,
+    VARIANTS,
+    StaticRun,
+    climb_static,
+    do_static,
+    long_runs,
+    search_runs,
+    shape_runs,
+    static_runs,
+    stored_static,
+)
+
+QUICK = {"hidden": (6, 4), "epochs": 1, "count": 20, "particles": 10}
+
+
+@pytest.fixture(autouse=True)
+def noise(tmp_path, monkeypatch):
+    """A file of the shape of the static digits, and single precision, as in the runs."""
+    torch.set_default_dtype(torch.float32)
+    rng = np.random.default_rng(0)
+    sets = {split: rng.random((count, 784)) < 0.1 for split, count in (("train", 200), ("valid", 100), ("test", 100))}
+    np.savez(tmp_path / "binarized_mnist.npz", **{split: np.packbits(bits, axis=1) for split, bits in sets.items()})
+    monkeypatch.setenv("HELMHOLTZ_MIM_DATA", str(tmp_path))
+
+
+def test_runs_have_names_of_their_own():
+    for runs in (search_runs() + shape_runs(), static_runs() + long_runs()):
+        assert len({run.name for run in runs}) == len(set(runs)) == len(runs)
+    assert set(KEPT) <= set(long_runs())
+
+
+def test_every_method_has_a_rate_that_was_searched():
+    assert set(RATES) == set(METHODS)
+    searched = {(run.method, run.lr) for run in search_runs()}
+    assert all((method, rate) in searched for method, rate in RATES.items() if method != "rws + mim")
+
+
+@pytest.mark.parametrize("method", ["wake-sleep", "mim by a coin", "rws + mim"])
+def test_a_run_is_done_once_and_read_back(method, tmp_path):
+    run = StaticRun(method, **QUICK)
+    do_static([run], tmp_path)
+    table = stored_static([run], tmp_path)
+    assert table.particles.tolist() == [1, 10] and (table.nats < 0).all() and (table.method == method).all()
+    history = stored_static([run], tmp_path, ".history")
+    assert set(history.measure) == {"active", "I upper bound", "L10"}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    do_static([run], tmp_path)
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_same_run_ends_the_same(tmp_path):
+    tables = []
+    for folder in ("one", "two"):
+        do_static([StaticRun("mim annealed", **QUICK)], tmp_path / folder)
+        tables.append(stored_static([StaticRun("mim annealed", **QUICK)], tmp_path / folder))
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_kept_machines_can_be_judged_further(tmp_path, monkeypatch):
+    run = StaticRun("mim", **QUICK)
+    monkeypatch.setattr("helmholtz_mim.mnist_static.KEPT", [run])
+    do_static([run], tmp_path)
+    assert load(tmp_path / f"{run.name}.safetensors").prior.bias.dtype == torch.float16
+    climb_static(tmp_path, particles=100)
+    assert pd.read_csv(tmp_path / "further.csv").particles.tolist() == [1, 10, 100]
+
+
+def test_missing_runs_name_the_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"2 of 2 runs are missing .* helmholtz-mim table static"):
+        stored_static([StaticRun(seed=0), StaticRun(seed=1)], tmp_path)
+
+
+@pytest.mark.parametrize("method", [*METHODS, *VARIANTS])
+def test_every_method_has_a_protocol(method):
+    config = StaticRun(method, fraction=0.25).config
+    assert config.fraction == 0.25 and config.optimizer == "adam" and config.schedule == "linear"
+
+
+def test_an_unknown_method_is_met_with_its_likely_name():
+    with pytest.raises(ValueError, match="mim annealed"):
+        _ = StaticRun("mim anealed").config
