@@ -10,10 +10,12 @@ from helmholtz_mim.mnist_static import (
     KEPT,
     METHODS,
     RATES,
+    SWITCHES,
     VARIANTS,
     StaticRun,
     climb_static,
     do_static,
+    kept,
     long_runs,
     search_runs,
     shape_runs,
@@ -37,7 +39,7 @@ def noise(tmp_path, monkeypatch):
 def test_runs_have_names_of_their_own():
     for runs in (search_runs() + shape_runs(), static_runs() + long_runs()):
         assert len({run.name for run in runs}) == len(set(runs)) == len(runs)
-    assert set(KEPT) <= set(long_runs())
+    assert set(KEPT) == {*long_runs(seeds=1), *SWITCHES}
 
 
 def test_every_method_has_a_rate_that_was_searched():
@@ -71,8 +73,10 @@ def test_the_same_run_ends_the_same(tmp_path):
 def test_kept_machines_can_be_judged_further(tmp_path, monkeypatch):
     run = StaticRun("mim", **QUICK)
     monkeypatch.setattr("helmholtz_mim.mnist_static.KEPT", [run])
+    monkeypatch.setattr("helmholtz_mim.mnist_static.long_runs", lambda seeds: [run])
     do_static([run], tmp_path)
     assert load(tmp_path / f"{run.name}.safetensors").prior.bias.dtype == torch.float16
+    assert kept(run, tmp_path).prior.bias.dtype == torch.float32
     climb_static(tmp_path, particles=100)
     assert pd.read_csv(tmp_path / "further.csv").particles.tolist() == [1, 10, 100]
 
