@@ -256,7 +256,6 @@ def batched(
 ENGINES["batched"] = batched
 
 
-
 def pays(machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig) -> bool:
     "Whether this engine is the one to take: what only it can do, or at least a million multiplications per product."
     only_here = (config.optimizer, config.schedule) != ("sgd", "constant")
