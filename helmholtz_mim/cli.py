@@ -51,7 +51,7 @@ from .figures import SCHEME_COLORS, Film, film_layers, mean_interval, plot_digit
 from .images import digits, mnist
 from .machine import HelmholtzMachine, load, read, save
 from .mnist_online import OnlineRun, do_online, draw_dreams, online_runs, pyramid_runs, stored_online
-from .mnist_static import SWITCHES, climb_static, do_static, long_runs, search_runs, shape_runs, static_runs, stored_static
+from .mnist_static import SWITCHES, climb_static, do_static, judge_static, long_runs, search_runs, shape_runs, static_runs, stored_static
 from .sleep import dream
 from .training import TrainConfig, train
 
@@ -284,6 +284,7 @@ def experiment_static(folder: Path, resume: bool, seeds: int = 3) -> pd.DataFram
     do_static([*search_runs(), *shape_runs()], folder / "search", resume=resume)
     do_static([*static_runs(seeds), *long_runs(seeds), *SWITCHES], folder, resume=resume)
     climb_static(folder)
+    judge_static(folder)
     table = stored_static(static_runs(seeds), folder)
     return table[table.particles == table.particles.max()].pivot_table(index="method", columns="layers", values="nats")
 

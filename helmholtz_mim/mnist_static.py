@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['RWS', 'METHODS', 'RATES', 'VARIANTS', 'WIDTHS', 'SWITCHES', 'KEPT', 'mim', 'StaticRun', 'trace', 'train_static',
            'evaluate_static', 'do_static', 'search_runs', 'shape_runs', 'static_runs', 'long_runs', 'climb_static',
-           'kept', 'stored_static']
+           'judge_static', 'kept', 'stored_static']
 
 # %% ../nbs/18a_static.ipynb #18a-02
 import warnings
@@ -22,7 +22,7 @@ from .evaluation import ladder, log_likelihood
 from .factorial import FactorialMIM, leave_one_out, self_consistent
 from .images import mnist
 from .machine import HelmholtzMachine, load, save
-from .mnist_online import finished, store
+from .mnist_online import finished, judge_edges, judge_online, mnist_judge, store
 from .perturbation import Flip
 from .sampled import sampled_report
 from .sleep import dream
@@ -180,6 +180,17 @@ def climb_static(folder: Path, particles: int = 10_000) -> None:
         run.method: evaluate_static(kept(run, folder), replace(run, particles=particles)) for run in long_runs(seeds=1)
     }
     store(pd.concat(ladders, names=["method"]).reset_index("method"), Path(folder) / "further.csv")
+
+
+def judge_static(folder: Path) -> None:
+    "Judge two thousand dreams of each of the first long runs, other test digits, and coins that know each pixel's rate."
+    judge, seen, unseen = mnist_judge("dynamic"), mnist("train", "static"), mnist("test", "static")
+    dreams = {
+        run.method: dream(kept(run, folder), len(unseen) // 5, generator=torch.Generator().manual_seed(3))[0] for run in long_runs(seeds=1)
+    }
+    heaps = {name: judge_online(heap, judge, seen, unseen) for name, heap in dreams.items()}
+    tables = [pd.concat(heaps, names=["scheme"]), judge_edges(judge, seen, unseen)]
+    store(pd.concat(tables).reset_index("scheme"), Path(folder) / "quality.csv")
 
 
 def kept(run: StaticRun, folder: Path) -> HelmholtzMachine:
