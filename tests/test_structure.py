@@ -110,6 +110,13 @@ def test_outputs_are_stored(path):
 
 
 @each_notebook
+def test_outputs_warn_of_nothing(path):
+    for cell in cells(path, "code"):
+        warned = [o["text"] for o in cell["outputs"] if o.get("name") == "stderr"]
+        assert not warned, f"a reader would see this warning: {warned}"
+
+
+@each_notebook
 def test_notebook_is_clean(path):
     assert all(c["execution_count"] is None for c in cells(path, "code")), "run `make export`"
 
