@@ -24,31 +24,6 @@ def engine(kind, **options):
     return runner(kind, SIZES, Patterns(IMAGES), BATCH, dtype=torch.float32, **options)
 
 
-def bare_in_place(sizes=SIZES, batch=BATCH):
-    """The same products written into memory that is there already."""
-    shapes = list(pairwise(sizes))
-    up = [torch.randn(above, below) * 0.1 for below, above in shapes]
-    down = [w.mT.contiguous() for w in up]
-    z = [torch.rand(batch, n).round() for n in sizes]
-    out = [torch.empty_like(x) for x in z]
-
-    def step():
-        for l in range(len(shapes)):
-            for _ in range(2):  # awake and asleep
-                torch.mm(z[l], up[l].mT, out=out[l + 1])
-                torch.mm(z[l + 1], down[l].mT, out=out[l])
-            down[l].addmm_(z[l].mT, z[l + 1], alpha=1e-9)
-            up[l].addmm_(z[l + 1].mT, z[l], alpha=1e-9)
-
-    def run(epochs):
-        start = time.perf_counter()
-        for _ in range(epochs * len(IMAGES) // batch):
-            step()
-        return (time.perf_counter() - start) / epochs
-
-    return run
-
-
 def pyro_step():
     """Pyro's ReweightedWakeSleep on the same machine: two particles, recognition from sleep; None without Pyro."""
     try:
@@ -97,8 +72,7 @@ def main():
     """Print the table."""
     torch.set_num_threads(1)
     contenders = {
-        "bare products, in place": bare_in_place(),
-        "bare products, new memory": products(SIZES, BATCH, torch.float32),
+        "bare products": products(SIZES, BATCH, torch.float32),
         "batched, plain steps": engine("batched"),
         "batched, Adam": engine("batched", optimizer="adam"),
         "batched, two particles": engine("batched", particles=2),
@@ -109,7 +83,7 @@ def main():
     }
     contenders = {label: run for label, run in contenders.items() if run}
     times = {label: t / len(IMAGES) * BATCH * 1e3 for label, t in best(contenders, rounds=5, seconds=0.5).items()}
-    bare, flops = times["bare products, in place"], 12 * weights(SIZES) * BATCH
+    bare, flops = times["bare products"], 12 * weights(SIZES) * BATCH
     print(f"One step of {BATCH} patterns, {name(SIZES)}, single precision: {flops / 1e6:.0f} MFLOP, "
           f"{flops / bare / 1e6:.0f} GFLOP/s in bare products")  # fmt: skip
     for label, t in times.items():

@@ -57,19 +57,19 @@ def online(sizes=(784, 200, 100, 50)):
 
 
 def products(sizes, batch, dtype):
-    """A function that does the matrix products of so many epochs and nothing else: three a phase and pair of layers."""
+    """A function that does the matrix products of so many epochs and nothing else, into memory that is there already."""
     shapes = list(pairwise(sizes))
     up = [torch.randn(above, below, dtype=dtype) * 0.1 for below, above in shapes]
     down = [w.mT.contiguous() for w in up]
     z = [torch.rand(batch, n, dtype=dtype).round() for n in sizes]
+    out = [torch.empty_like(x) for x in z]
 
     def step():
         for l in range(len(shapes)):
-            _ = z[l] @ up[l].mT  # awake: recognise, predict, learn
-            _ = z[l + 1] @ down[l].mT
+            for _ in range(2):  # awake and asleep: one product each way
+                torch.mm(z[l], up[l].mT, out=out[l + 1])
+                torch.mm(z[l + 1], down[l].mT, out=out[l])
             down[l].addmm_(z[l].mT, z[l + 1], alpha=1e-9)
-            _ = z[l + 1] @ down[l].mT  # asleep: dream, predict, learn
-            _ = z[l] @ up[l].mT
             up[l].addmm_(z[l + 1].mT, z[l], alpha=1e-9)
 
     def run(epochs):

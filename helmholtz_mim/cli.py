@@ -283,8 +283,9 @@ def experiment_static(folder: Path, resume: bool, seeds: int = 3) -> pd.DataFram
     "Do the runs on static MNIST, the searches first; the mean over seeds of the last rung of the ladder, by method and layers."
     do_static([*search_runs(), *shape_runs()], folder / "search", resume=resume)
     do_static([*static_runs(seeds), *long_runs(seeds), *SWITCHES], folder, resume=resume)
-    climb_static(folder)
-    judge_static(folder)
+    for make, name in ((climb_static, "further.csv"), (judge_static, "quality.csv")):
+        if not (resume and (folder / name).exists()):
+            make(folder)
     table = stored_static(static_runs(seeds), folder)
     return table[table.particles == table.particles.max()].pivot_table(index="method", columns="layers", values="nats")
 
