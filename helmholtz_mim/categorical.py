@@ -23,6 +23,7 @@ from .exact import LARGEST, cached_states, log_downward, log_upward
 from .layers import BinaryLayer, Generator, encode, states
 from .machine import HelmholtzMachine
 from .sleep import dream
+from .training import one_thread
 from .wake import wake
 
 # %% ../nbs/11_categorical.ipynb #11-05
@@ -99,6 +100,7 @@ class Rule(ABC):
     def estimate(self, layer: int, p: Tensor | None, z: Tensor, epsilon: Tensor) -> None:
         "Set a layer's memory from its state probabilities p, or from sampled patterns z where p is None."
 
+    @one_thread()
     def begin(self, machine: HelmholtzMachine, patterns: Patterns, lr: float, generator: Generator) -> None:
         "Estimate step sizes and usage afresh; `train` calls this before every epoch."
         self.remember(machine)

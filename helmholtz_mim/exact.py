@@ -18,7 +18,7 @@ from torch.nn.functional import logsigmoid
 from .datasets import Patterns
 from .layers import BinaryLayer, encode, states
 from .machine import HelmholtzMachine
-from .training import tidy_frame
+from .training import one_thread, tidy_frame
 from .widgets import Interactive
 
 # %% ../nbs/08_exact.ipynb #08-07
@@ -188,6 +188,7 @@ def channel_inspector(
     return Interactive("channel_inspector", state, alt, caption, picture)
 
 # %% ../nbs/08_exact.ipynb #08-30
+@one_thread()
 def exact_report(machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST) -> pd.DataFrame:
     "Exact H, H/max, top, I, KL (nats) of every layer, direction and replica, and the off-support mass at layer 0."
     _check_machine(machine, largest)

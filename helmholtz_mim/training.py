@@ -3,14 +3,15 @@
 # %% auto #0
 __all__ = ['Report', 'Engine', 'ENGINES', 'PAYS', 'TrainConfig', 'splitmix64', 'Stream', 'draw_order', 'cumulative_weights',
            'draw_turns', 'in_turn', 'NotApplicable', 'one_particle', 'plain_steps', 'Advance', 'Lasting', 'gather',
-           'scatter', 'Phases', 'phases', 'readable', 'stepping', 'observe', 'losses', 'tidy_frame', 'Run', 'train',
-           'progress']
+           'scatter', 'Phases', 'phases', 'readable', 'stepping', 'observe', 'one_thread', 'losses', 'tidy_frame',
+           'Run', 'train', 'progress']
 
 # %% ../nbs/06_training.ipynb #06-02
 import math
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -255,7 +256,19 @@ def observe(rule: Allocate, z: list[Tensor]) -> None:
     if hasattr(rule, "observe"):
         rule.observe(z)
 
+# %% ../nbs/06_training.ipynb #06-21b
+@contextmanager
+def one_thread():
+    "Within this block torch computes with a single thread, in the thread that asks for it."
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
 # %% ../nbs/06_training.ipynb #06-23
+@one_thread()
 def losses(machine: HelmholtzMachine, patterns: Patterns, *, generator: torch.Generator) -> pd.DataFrame:
     "Surprise per unit (nats) of each predicted layer: generative awake, recognition asleep; sampled once per pattern."
     z = wake(machine, patterns.bits.to(machine.prior.weight), generator=generator)

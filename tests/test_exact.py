@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from helmholtz_mim import (
     BinaryLayer,
+    FactorialMIM,
     HelmholtzMachine,
     Patterns,
     channel,
@@ -23,6 +24,7 @@ from helmholtz_mim import (
     entropy,
     exact_report,
     kl,
+    losses,
     mutual_information,
     states,
     upward,
@@ -275,3 +277,23 @@ def test_the_faithful_machine_starts_from_ignorance():
     assert_close(value["KL", "recognition", 0], 12 * math.log(2) - math.log(905))
     assert_close(value["off-support", "generative", 0], 1 - 905 / 4096)
     assert all(abs(v) < 1e-9 for (measure, _, _), v in value.items() if measure == "I")
+
+
+SMALL = {
+    "exact_report": exact_report,
+    "begin": lambda machine, patterns: FactorialMIM().begin(machine, patterns, 0.1, torch.Generator().manual_seed(0)),
+    "losses": lambda machine, patterns: losses(machine, patterns, generator=torch.Generator().manual_seed(0)),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_products_ask_for_one_thread(name, monkeypatch, random_machine):
+    """Shared out, they would wait for whoever else uses the processors."""
+    machine, asked = random_machine((5, 4, 3)), []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    SMALL[name](machine, Patterns(states(5)))
+    assert asked == [1, 7]
+    with pytest.raises((ValueError, RuntimeError)):
+        SMALL[name](machine, Patterns(states(4)))
+    assert asked == [1, 7] * 2, "also after a refusal"
