@@ -73,9 +73,8 @@ def test_bounds_lie_on_their_sides_of_the_truth(seed):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_lower_bounds_are_those_of_the_definition(random_machine, generator, seed, way):
-    machine = random_machine(SIZES, seed, bias=True)
+def test_lower_bounds_are_those_of_the_definition(random_machine, generator, way):
+    machine = random_machine(SIZES, bias=True)
     found = measured(sampled_report(machine, WORLD, samples=40_000, generator=generator))
     for l, value in lower_bounds(machine, WORLD, way).items():
         assert abs(found["I lower bound", way, l] - value) < 2 * found["I lower bound ±", way, l] < 0.2
@@ -173,7 +172,7 @@ def exact_activity(machine, patterns, depth):
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_activity_is_the_variance_of_the_expected_response(random_machine, generator, depth):
-    machine = random_machine(SIZES, 3, bias=True)
+    machine = random_machine(SIZES, bias=True)
     averages, _ = collect(machine, WORLD, "recognition", 60_000, generator=generator)
     value, half = jackknife(lambda a: activity(a[0]), [averages[depth]])
     assert ((value - exact_activity(machine, WORLD, depth)).abs() < 2 * half).all()
@@ -226,10 +225,10 @@ def test_replicas_are_reported_one_by_one(random_machine, generator):
             assert abs(found["I lower bound", "generative", l] - value) < 2 * found["I lower bound ±", "generative", l]
 
 
-def test_one_seed_gives_one_table(random_machine):
+def test_one_seed_gives_one_table(random_machine, seed):
     machine = random_machine(SIZES)
     one, two, other = (
-        sampled_report(machine, WORLD, samples=400, generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1)
+        sampled_report(machine, WORLD, samples=400, generator=torch.Generator().manual_seed(s)) for s in (seed, seed, seed + 1)
     )
     assert one.equals(two) and not one.equals(other)
 
