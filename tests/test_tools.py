@@ -13,9 +13,7 @@ from nbformat import v4
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
-import execute  # noqa: E402
-
-sys.path.pop(0)
+import execute
 
 
 def notebook(path, *sources):
