@@ -1,4 +1,4 @@
-"""Executing the chapters: a failing one keeps what it had, is named, and does not keep the book from being built."""
+"""What runs chapters and tests: a failing chapter keeps what it had and is named, the book is built all the same."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import chosen_seeds
 from nbformat import v4
 
 ROOT = Path(__file__).parent.parent
@@ -99,3 +100,14 @@ def test_the_tests_of_chapters_tell_which_take_longer_than_their_minute(pytestco
     hooks.pytest_terminal_summary(reporter, SimpleNamespace(rootpath=tmp_path))
     assert lines == ["01_slow took 61 s, longer than its 60: shorten it"]
     assert json.loads((tmp_path / "_build/tested.json").read_text()) == {"01_slow": 61, "02": 59}
+
+
+@pytest.mark.parametrize("choice, seeds", [("all", [*range(20)]), ("7", [7])])
+def test_seeds_are_chosen_from_outside(choice, seeds, monkeypatch):
+    monkeypatch.setenv("TEST_SEED", choice)
+    assert chosen_seeds() == seeds
+
+
+def test_one_seed_is_fixed_unless_another_is_asked_for(monkeypatch):
+    monkeypatch.delenv("TEST_SEED", raising=False)
+    assert chosen_seeds() == [0]
