@@ -6,13 +6,36 @@ BOOK := $(wildcard _config.yml _toc.yml references.bib settings.ini nbs _ext ass
 CHAPTERS ?= nbs
 HTML := _build/html/index.html
 
+# What trains live, and the tests that compute: run once more in the second arithmetic.
+LIVE := 06 09 10 11 12 15 16 16a 17 17a 19
+NUMERICAL := engine exact rules batches reweighted evaluation sampled quality training phases comparison
+# Another processor's arithmetic, on any x86: plain kernels in torch, in MKL and in the C library, and compiled code
+# (kept in a folder of its own) without the newer instructions.
+ARITHMETIC := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE NUMBA_CPU_NAME=x86-64-v2 NUMBA_CPU_FEATURES= \
+	GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-FMA,-AVX512F,-FMA4 NUMBA_CACHE_DIR=$(CURDIR)/_build/second
+
+# The lowest versions that settings.ini allows, on the lowest Python, with the lock's tools for the tests. torch stays at the
+# lock's too: an older one brings gigabytes of GPU libraries.
+NEEDED := $(shell sed -nE 's/^(book_)?requirements = //p' settings.ini)
+LOWEST := $(filter-out torch==%,$(subst >=,==,$(NEEDED)))
+LOWEST_PYTHON ?= python$(shell sed -n 's/^min_python = //p' settings.ini)
+names = $(foreach package,$(subst >=,==,$(1)),$(firstword $(subst ==, ,$(package))))
+TEST_TOOLS := $(shell grep -E '^(pytest|pytest-xdist|nbval|hypothesis|PyYAML|setuptools|wheel)==' requirements-dev.lock)
+
+# Tests of the repository, which need the tools of development, not of the package.
+REPOSITORY := book structure reference package tools
+
 .DEFAULT_GOAL := help
-.PHONY: help book test export run figures lint types sync check bench wheel lock clean
+.PHONY: help book test second seeds oldest newest fuzz export run figures lint types sync check bench wheel lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book     execute every chapter from scratch and build the book"
 	@echo "make test     check package, style, types, book and every chapter"
+	@echo "make second   the chapters that train and the tests that compute, in another processor's arithmetic"
+	@echo "make seeds    every test that draws, with each of twenty seeds"
+	@echo "make oldest   the tests with the oldest dependencies allowed, in an environment of their own (make newest: the newest)"
+	@echo "make fuzz     public functions and file formats with many odd inputs (long)"
 	@echo "make export   write helmholtz_mim/ from the notebooks"
 	@echo "make run      execute the chapters in place (CHAPTERS=nbs/01_layers.ipynb for one)"
 	@echo "make figures  draw every picture in images/ again"
@@ -29,17 +52,44 @@ $(READY): requirements-dev.lock settings.ini setup.py
 	@touch $@
 
 # One thread per process: chapters run side by side, and sums come out in the same order everywhere.
-book run test: export OMP_NUM_THREADS := 1
+book run test second seeds oldest fuzz: export OMP_NUM_THREADS := 1
 
 book: $(READY)
-	@rm -rf _build/source && mkdir -p _build/source && cp -r $(BOOK) _build/source
-	$(BIN)/python tools/execute.py _build/source/nbs
-	@rm -rf _build/book
-	$(BIN)/jupyter-book build --quiet --path-output _build/book _build/source
-	@echo "The book is ready: open _build/book/$(HTML)"
+	@rm -rf _build/source _build/book && mkdir -p _build/source && cp -r $(BOOK) _build/source
+	@$(BIN)/python tools/execute.py _build/source/nbs; executed=$$?; \
+	$(BIN)/jupyter-book build --quiet --path-output _build/book _build/source || exit; \
+	echo "The book is ready: open _build/book/$(HTML)"; \
+	[ $$executed = 0 ] || { echo "It is not all fresh:"; cat _build/failed.txt; exit $$executed; }
 
 test: sync lint types check
 	$(BIN)/pytest --nbval nbs tests -n 2 --dist loadfile
+
+second: $(READY)
+	$(ARITHMETIC) $(BIN)/pytest -n 2 --dist loadfile --nbval $(wildcard $(LIVE:%=nbs/%_*.ipynb)) $(NUMERICAL:%=tests/test_%.py)
+
+seeds: $(READY)
+	TEST_SEED=all $(BIN)/pytest tests -n 2 -m "seeded and not browser"
+
+_build/oldest/ready: private PYTHON := $(LOWEST_PYTHON)
+_build/oldest/ready: private VERSIONS := $(TORCH) $(LOWEST) $(TEST_TOOLS)
+_build/newest/ready: private VERSIONS := $(call names,$(TORCH) $(NEEDED) $(TEST_TOOLS))
+
+_build/%/ready: requirements-dev.lock settings.ini setup.py
+	@rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -qq $(firstword $(VERSIONS))
+	$(@D)/bin/pip install -qq $(VERSIONS)
+	$(@D)/bin/pip install -qq --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The first thing that breaks is enough to know of the newest versions.
+newest: private FIRST := --exitfirst
+oldest newest: %: _build/%/ready
+	NUMBA_CACHE_DIR=$(CURDIR)/_build/$@/cache _build/$@/bin/pytest tests -n 2 --dist loadfile $(FIRST) -m "not browser" \
+		$(REPOSITORY:%=--ignore=tests/test_%.py)
+
+fuzz: $(READY)
+	FUZZ=1 $(BIN)/pytest tests/test_fuzz.py -n 2
 
 sync: $(READY)
 	@rm -rf _build/export && mkdir -p _build/export && cp -r settings.ini nbs helmholtz_mim _build/export

@@ -1,6 +1,7 @@
 """What several test files need: double precision, repeatable examples, random machines, a browser."""
 
 import os
+import random
 import shutil
 
 import pytest
@@ -12,6 +13,31 @@ from helmholtz_mim import HelmholtzMachine
 settings.register_profile("book", deadline=None, derandomize=True, max_examples=30, database=None)
 settings.load_profile("book")
 
+# Seeds of the tests about randomness: one, always the same; TEST_SEED=any draws one, which all processes share,
+# TEST_SEED=all takes every one, and a number names one. What such a test claims holds for all of them.
+SEEDS = range(20)
+if os.environ.get("TEST_SEED") == "any":
+    os.environ["TEST_SEED"] = str(random.choice(SEEDS))
+
+
+def chosen_seeds():
+    """The seeds that TEST_SEED asks for."""
+    choice = os.environ.get("TEST_SEED", "0")
+    return [*SEEDS] if choice == "all" else [int(choice)]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "seeded: takes a seed")
+    config.addinivalue_line("markers", "browser: needs a browser")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that take a seed or a browser, so that they can be chosen by it."""
+    for item in items:
+        for fixture, mark in {"seed": "seeded", "browser": "browser"}.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(mark)
+
 
 @pytest.fixture(autouse=True)
 def double_precision():
@@ -21,16 +47,22 @@ def double_precision():
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.fixture
-def generator():
-    return torch.Generator().manual_seed(0)
+@pytest.fixture(params=chosen_seeds(), ids="seed{}".format)
+def seed(request):
+    """A seed; whoever draws takes it, or the generator made from it."""
+    return request.param
 
 
 @pytest.fixture
-def random_machine():
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def random_machine(seed):
     """A function that makes a machine with random weights and biases."""
 
-    def make(sizes, seed=0, scale=1.0, **options):
+    def make(sizes, seed=seed, scale=1.0, **options):
         generator = torch.Generator().manual_seed(seed)
         machine = HelmholtzMachine(sizes, **options).double()
         for tensor in machine.state_dict().values():

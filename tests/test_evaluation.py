@@ -56,9 +56,9 @@ def test_exact_likelihoods_are_those_of_the_dreams(seed, sizes):
     assert_close(exact.logsumexp(0), torch.tensor(0.0))
 
 
-def test_exact_likelihoods_are_plain_sums_over_hidden_states():
-    machine = random((30, 3, 2), 0)
-    x = (torch.rand(7, 30, generator=torch.Generator().manual_seed(1)) < 0.5).double()
+def test_exact_likelihoods_are_plain_sums_over_hidden_states(seed, generator):
+    machine = random((30, 3, 2), seed)
+    x = (torch.rand(7, 30, generator=generator) < 0.5).double()
     z = states(5).split((3, 2), -1)
     prior = machine.generative[1].log_prob(*z) + machine.prior.log_prob(z[1], z[1][:, :0])
     for datum, found in zip(x, exact_log_likelihood(machine, x), strict=True):
@@ -76,7 +76,7 @@ def test_enumeration_in_blocks_is_the_same_sum(monkeypatch, random_machine):
 
 
 def test_improbable_data_have_finite_likelihoods(random_machine):
-    machine = random_machine(SIZES, scale=1000.0, bias=True)
+    machine = random_machine(SIZES, scale=10_000.0, bias=True)
     exact = exact_log_likelihood(machine, states(4))
     assert exact.isfinite().all() and exact.min() < -1000
     assert_close(exact.logsumexp(0), torch.tensor(0.0))
@@ -92,16 +92,16 @@ def test_too_many_states_are_refused():
 
 
 @pytest.mark.parametrize("particles", [1, 3, 20])
-def test_mean_weights_are_unbiased(generator, particles):
-    machine, repeats = random(SIZES, 0), 20_000
+def test_mean_weights_are_unbiased(seed, generator, particles):
+    machine, repeats = random(SIZES, seed, scale=0.7), 20_000  # few weights that outweigh all others
     x = states(4)[[3, 9]]
     p = log_likelihood(machine, x.repeat_interleave(repeats, 0), particles, generator=generator).exp().reshape(2, repeats)
     exact = exact_log_likelihood(machine, x).exp()
-    assert ((p.mean(-1) - exact).abs() < 4 * p.std(-1) / repeats**0.5).all()
+    assert ((p.mean(-1) - exact).abs() < 5 * p.std(-1) / repeats**0.5).all()
 
 
-def test_estimates_rise_with_the_particles_towards_the_truth(generator):
-    machine = random(SIZES, 1)
+def test_estimates_rise_with_the_particles_towards_the_truth(seed, generator):
+    machine = random(SIZES, seed)
     x = states(4).repeat(1000, 1)
     estimates, _ = rungs(machine, x, [1, 2, 4, 8, 16, 32], generator=generator)
     steps, gap = estimates.diff(dim=0), exact_log_likelihood(machine, x) - estimates
@@ -109,14 +109,14 @@ def test_estimates_rise_with_the_particles_towards_the_truth(generator):
     assert (gap.mean(-1) > 0).all()
 
 
-def test_one_particle_is_the_variational_bound(generator):
-    machine, x = random(SIZES, 2), states(4)[[6]]
+def test_one_particle_is_the_variational_bound(seed, generator):
+    machine, x = random(SIZES, seed), states(4)[[6]]
     z = states(5).split((3, 2), -1)
     log_q = machine.recognition[0].log_prob(z[0], x.expand(32, -1)) + machine.recognition[1].log_prob(z[1], z[0])
     log_p = machine.generative[0].log_prob(x.expand(32, -1), z[0]) + machine.generative[1].log_prob(z[0], z[1])
     elbo = log_q.exp() @ (log_p + machine.prior.log_prob(z[1], z[1][:, :0]) - log_q)
-    estimates = log_likelihood(machine, x.repeat(50_000, 1), 1, generator=generator)
-    assert abs(estimates.mean() - elbo) < 4 * estimates.std() / 50_000**0.5
+    estimates = log_likelihood(machine, x.repeat(80_000, 1), 1, generator=generator)
+    assert abs(estimates.mean() - elbo) < 5 * estimates.std() / 80_000**0.5
 
 
 @settings(max_examples=5)
@@ -174,19 +174,19 @@ def test_memory_is_bounded(monkeypatch, generator, batch, particles, replicas):
 def test_replicas_are_evaluated_one_by_one(random_machine, generator):
     machine = random_machine(SIZES, replicas=(2, 2), bias=True, scale=0.3)
     for found in (
-        log_likelihood(machine, states(4), 5000, generator=generator),
-        ais_log_likelihood(machine, states(4), 100, 30, generator=generator),
+        log_likelihood(machine, states(4), 20_000, generator=generator),
+        ais_log_likelihood(machine, states(4), 400, 30, generator=generator),
     ):
         assert found.shape == (2, 2, 16)
         assert (found - exact_log_likelihood(machine, states(4))).abs().max() < 0.05
 
 
-def test_single_precision_machines_are_evaluated(generator):
-    machine = random(SIZES, 0)
+def test_single_precision_machines_are_evaluated(seed, generator):
+    machine = random(SIZES, seed, scale=0.5)
     exact = exact_log_likelihood(machine, states(4))
     assert_close(exact_log_likelihood(machine.float(), states(4)), exact, rtol=0, atol=1e-5)
     found = log_likelihood(machine, states(4), 20_000, generator=generator)
-    assert found.dtype == torch.float64 and (found - exact).abs().max() < 0.2
+    assert found.dtype == torch.float64 and (found - exact).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("ask", [log_likelihood, ais_log_likelihood, lambda m, x, k, generator: exact_log_likelihood(m, x)])
@@ -202,8 +202,8 @@ def test_data_that_are_no_patterns_are_refused(ask, generator):
 # The ladder
 
 
-def test_a_ladder_reports_mean_and_interval_over_the_data(generator):
-    machine, x = perfect(0), states(5)[::3]
+def test_a_ladder_reports_mean_and_interval_over_the_data(seed, generator):
+    machine, x = perfect(seed), states(5)[::3]
     table = ladder(machine, x, (1, 10), generator=generator)
     exact = exact_log_likelihood(machine, x)
     assert table.particles.tolist() == [1, 10] and table.replica.tolist() == [0, 0]
@@ -216,34 +216,34 @@ def test_a_ladder_reports_mean_and_interval_over_the_data(generator):
     assert math.isnan(table.climb[0]) and abs(table.climb[1]) < 1e-9
 
 
-def test_weights_of_patterns_count(generator):
-    machine, world = perfect(1), Patterns(states(5)[:3], weights=[1, 2, 5])
+def test_weights_of_patterns_count(seed, generator):
+    machine, world = perfect(seed), Patterns(states(5)[:3], weights=[1, 2, 5])
     exact = exact_log_likelihood(machine, world.bits)
     assert_close(ladder(machine, world, (1,), generator=generator).nats[0], (exact @ world.weights).item())
 
 
-def test_the_climb_is_per_decade(generator):
-    machine = random((6, 4, 2), 3, scale=3.0)
+def test_the_climb_is_per_decade(seed, generator):
+    machine = random((6, 4, 2), seed, scale=3.0)
     with pytest.warns(UserWarning):
         table = ladder(machine, states(6), (1, 4, 100), generator=generator)
     expected = table.nats.diff() / torch.tensor([1.0, 4, 100]).log10().diff(prepend=torch.zeros(1)).numpy()
     assert_close(table.climb[1:].tolist(), expected[1:].tolist())
 
 
-def test_a_ladder_warns_while_it_climbs(generator):
-    poor = random((6, 4, 2), 3, scale=3.0)
+def test_a_ladder_warns_while_it_climbs(seed, generator):
+    poor = random((6, 4, 2), seed, scale=3.0)
     with pytest.warns(UserWarning, match=r"still climbs \d+\.\d\d nats per decade at 10 particles.*use more particles"):
         ladder(poor, states(6), (1, 10), generator=generator)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ladder(perfect(0), states(5), (1, 10), generator=generator)
+        ladder(perfect(seed), states(5), (1, 10), generator=generator)
         ladder(poor, states(6), (10,), generator=generator)  # one rung cannot climb
 
 
 def test_every_replica_has_its_ladder(generator, random_machine):
     machine = random_machine(SIZES, replicas=(3,), scale=0.5)
-    table = ladder(machine, states(4), (1, 1000), generator=generator)
-    top = table[table.particles == 1000]
+    table = ladder(machine, states(4), (1, 10_000), generator=generator)
+    top = table[table.particles == 10_000]
     assert top.replica.tolist() == [0, 1, 2]
     assert_close(torch.tensor(top.nats.to_numpy()), exact_log_likelihood(machine, states(4)).mean(-1), rtol=0, atol=0.02)
 
@@ -259,8 +259,8 @@ def test_counts_that_do_not_rise_are_refused(counts, generator):
 
 @pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("sizes", [(4, 3, 2), (3, 2, 2, 1)])
-def test_a_sweep_leaves_the_distribution_as_it_is(generator, beta, sizes):
-    machine, hidden, count = random(sizes, 4), sum(sizes[1:]), 60_000
+def test_a_sweep_leaves_the_distribution_as_it_is(seed, generator, beta, sizes):
+    machine, hidden, count = random(sizes, seed), sum(sizes[1:]), 90_000
     z, x = states(hidden).split(sizes[1:], -1), states(sizes[0])[[5]].expand(2**hidden, -1)
     log_f = beta * machine.generative[0].log_prob(x, z[0]) + machine.prior.log_prob(z[-1], z[-1][:, :0])
     f = (log_f + sum(g.log_prob(z[l], z[l + 1]) for l, g in enumerate(machine.generative[1:]))).softmax(0)
@@ -271,31 +271,31 @@ def test_a_sweep_leaves_the_distribution_as_it_is(generator, beta, sizes):
     after = (torch.cat(chain[1:], -1).long() * places).sum(-1)
     frequency = torch.bincount(after, minlength=2**hidden) / count
     assert (after != which).double().mean() > 0.1
-    assert ((frequency - f).abs() < 4.5 * (f * (1 - f) / count).sqrt() + 1e-9).all()
+    assert ((frequency - f).abs() < 5.5 * (f * (1 - f) / count).sqrt() + 1e-9).all()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10])
-def test_annealing_is_unbiased_at_any_length(generator, steps):
-    machine, repeats = random(SIZES, 5, scale=1.0), 10_000
+def test_annealing_is_unbiased_at_any_length(seed, generator, steps):
+    machine, repeats = random(SIZES, seed, scale=1.0), 16_000
     x = states(4)[[3, 9]]
     p = ais_log_likelihood(machine, x.repeat_interleave(repeats, 0), 2, steps, generator=generator).exp().reshape(2, repeats)
     exact = exact_log_likelihood(machine, x).exp()
-    assert ((p.mean(-1) - exact).abs() < 4 * p.std(-1) / repeats**0.5).all()
+    assert ((p.mean(-1) - exact).abs() < 5 * p.std(-1) / repeats**0.5).all()
 
 
-def test_longer_annealing_comes_closer(generator):
-    machine = random((8, 4, 2), 6)
-    x = states(8)[::2]
+def test_longer_annealing_comes_closer(seed, generator):
+    machine = random((8, 4, 2), seed)
+    x = states(8)[::2].repeat(16, 1)
     gap = [
-        (exact_log_likelihood(machine, x) - ais_log_likelihood(machine, x, 10, steps, generator=generator)).mean()
-        for steps in (1, 10, 100)
+        (exact_log_likelihood(machine, x) - ais_log_likelihood(machine, x, 1, steps, generator=generator)).mean()
+        for steps in (1, 10, 200)
     ]
-    assert gap[0] > gap[1] > gap[2] and abs(gap[2]) < 0.05
+    assert gap[0] > gap[1] > gap[2] and abs(gap[2]) < 0.1
 
 
-def test_annealing_ignores_recognition(generator):
-    machine = random(SIZES, 7)
-    same = [torch.Generator().manual_seed(0) for _ in range(2)]
+def test_annealing_ignores_recognition(seed):
+    machine = random(SIZES, seed)
+    same = [torch.Generator().manual_seed(seed) for _ in range(2)]
     before = ais_log_likelihood(machine, states(4), 5, 5, generator=same[0])
     for layer in machine.recognition:
         layer.weight.fill_(math.nan)

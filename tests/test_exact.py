@@ -79,8 +79,8 @@ def test_pushing_a_distribution_is_a_double_loop_over_states(n_in, n_out, seed):
         assert_close(way.exp(), pushed)
 
 
-def test_long_inputs_are_pushed_in_blocks():
-    layer, p = random_layer(12, 11, 0, scale=0.5), random_distribution(12, 1)
+def test_long_inputs_are_pushed_in_blocks(seed):
+    layer, p = random_layer(12, 11, seed, scale=0.5), random_distribution(12, seed + 1)
     assert_close(push(p.log(), layer, states(12)).exp(), p @ channel(layer))
     assert_close(push_in_logs(p.log(), layer.logits(states(12))).exp(), p @ channel(layer))
 

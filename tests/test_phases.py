@@ -106,10 +106,10 @@ def test_dreams_follow_the_prior(generator):
     assert_close(seen, torch.tensor([0.25, 0.5, 0.9]), rtol=0, atol=0.01)
 
 
-def test_phases_repeat_with_the_seed(random_machine):
+def test_phases_repeat_with_the_seed(random_machine, seed):
     machine, runs = random_machine((5, 4, 2)), []
     for _ in range(2):
-        generator, copy = torch.Generator().manual_seed(3), machine.replica(0)
+        generator, copy = torch.Generator().manual_seed(seed), machine.replica(0)
         learn_generative_(copy, wake(copy, coins((6, 5)), generator=generator), lr=0.1)
         learn_recognition_(copy, dream(copy, 6, generator=generator), lr=0.1)
         runs.append(copy)

@@ -14,21 +14,22 @@ from helmholtz_mim.reweighted import importance, learn_reweighted_, log_importan
 from helmholtz_mim.training import ENGINES
 
 
-def trained(engine, rule=None, **protocol):
+def trained(engine, rule=None, seed=1, **protocol):
     """A machine after some epochs on the rhythms of eight beats."""
     machine = HelmholtzMachine((8, 5, 2), replicas=(2,))
     config = TrainConfig(**{"epochs": 4, "batch": 9} | protocol)
     options = {"allocate": rule} if rule else {}
-    train(machine, well_formed(8), config, engine=engine, generator=torch.Generator().manual_seed(1), **options)
+    train(machine, well_formed(8), config, engine=engine, generator=torch.Generator().manual_seed(seed), **options)
     return machine
 
 
 @given(some.integers(0, 10**6), some.integers(1, 6), some.integers(1, 6))
 def test_weights_belong_to_each_datum(seed, batch, particles):
-    log_w = 100 * torch.randn(3, batch * particles, generator=torch.Generator().manual_seed(seed))
+    g = torch.Generator().manual_seed(seed)
+    log_w = 100 * torch.randn(3, batch * particles, generator=g)
     weights = importance(log_w, particles).unflatten(-1, (batch, particles))
     assert_close(weights.sum(-1), torch.full((3, batch), 1 / batch))
-    shifted = log_w.unflatten(-1, (batch, particles)) + torch.randn(3, batch, 1)
+    shifted = log_w.unflatten(-1, (batch, particles)) + torch.randn(3, batch, 1, generator=g)
     assert_close(importance(shifted.flatten(-2), particles).unflatten(-1, (batch, particles)), weights)
 
 
@@ -57,9 +58,9 @@ def test_a_weighted_step_is_the_gradient_of_the_weighted_log_joint(random_machin
 
 
 @pytest.mark.parametrize("rule", [None, Flip, FactorialMIM])
-def test_one_particle_is_plain_wake_sleep(rule):
+def test_one_particle_is_plain_wake_sleep(rule, seed):
     make = rule or (lambda: None)
-    assert same_weights(*(trained(engine, make(), every=2) for engine in ("torch", "reweighted")), atol=1e-12)
+    assert same_weights(*(trained(engine, make(), seed, every=2) for engine in ("torch", "reweighted")), atol=1e-12)
 
 
 def test_auto_takes_it_for_several_particles_and_for_nothing_else(monkeypatch):
@@ -75,8 +76,8 @@ def test_auto_takes_it_for_several_particles_and_for_nothing_else(monkeypatch):
             trained(engine, particles=2)
 
 
-def test_rules_take_their_turns_among_particles():
-    machines = [trained("reweighted", FactorialMIM(), particles=3, every=every, recognition="both") for every in (2, 10**6)]
+def test_rules_take_their_turns_among_particles(seed):
+    machines = [trained("reweighted", FactorialMIM(), seed, particles=3, every=every, recognition="both") for every in (2, 10**6)]
     assert not same_weights(*machines, atol=1e-3)
     with pytest.raises(ValueError, match="'sleep', 'wake' or 'both'"):
         TrainConfig(1, particles=2, recognition="dream")

@@ -128,10 +128,10 @@ def test_sparse_and_dense_tables_choose_alike(seed, m, epsilon):
     assert_close(after, dense.memory[1][4 + m :])
 
 
-def test_sparse_tables_serve_layers_of_64_units():
-    machine = HelmholtzMachine((8, 64, 3)).randomise_(0.5, generator=torch.Generator().manual_seed(0))
+def test_sparse_tables_serve_layers_of_64_units(generator):
+    machine = HelmholtzMachine((8, 64, 3)).randomise_(0.5, generator=generator)
     rule, config = SparseMIM(), TrainConfig(2, batch=24, every=2)
-    train(machine, RHYTHMS, config, allocate=rule, generator=torch.Generator().manual_seed(0))
+    train(machine, RHYTHMS, config, allocate=rule, generator=generator)
     assert rule.tables[1][0].bits.shape[1] == 64
     assert torch.isfinite(machine.generative[0].weight).all()
 
@@ -156,29 +156,29 @@ RULES = {
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("name", RULES)
-def test_twins_make_the_same_machine(name, bias):
+def test_twins_make_the_same_machine(name, bias, seed):
     make, protocol = RULES[name]
     machines = []
     for engine in ("torch", "compiled"):
         machine = HelmholtzMachine((8, 5, 4, 2), bias=bias, replicas=(2,))
         config = TrainConfig(**{"epochs": 5, "every": 3} | protocol)
-        train(machine, RHYTHMS, config, allocate=make(), engine=engine, generator=torch.Generator().manual_seed(3))
+        train(machine, RHYTHMS, config, allocate=make(), engine=engine, generator=torch.Generator().manual_seed(seed))
         machines.append(machine)
     assert same_weights(*machines, atol=1e-9)
 
 
-def test_a_rule_never_called_upon_changes_nothing():
+def test_a_rule_never_called_upon_changes_nothing(seed):
     machines = []
     for rule in (FactorialMIM(), Flip()):
         machine = HelmholtzMachine((8, 5, 2), replicas=(2,))
         config = TrainConfig(epochs=2, every=10**6)
-        train(machine, RHYTHMS, config, allocate=rule, generator=torch.Generator().manual_seed(3))
+        train(machine, RHYTHMS, config, allocate=rule, generator=torch.Generator().manual_seed(seed))
         machines.append(machine)
     assert same_weights(*machines)
 
 
-def test_a_table_of_constant_mass_stays_a_distribution_when_rescaled():
-    machine = HelmholtzMachine((8, 3)).randomise_(1.0, generator=torch.Generator().manual_seed(0))
+def test_a_table_of_constant_mass_stays_a_distribution_when_rescaled(generator):
+    machine = HelmholtzMachine((8, 3)).randomise_(1.0, generator=generator)
     rule = begun(CategoricalMIM(epsilon=0.8), machine)
     z = [RHYTHMS.bits[:1], torch.ones(1, 3)]
     for _ in range(200):
@@ -187,8 +187,8 @@ def test_a_table_of_constant_mass_stays_a_distribution_when_rescaled():
     assert s < 3000 and math.isclose(table.sum(), s, rel_tol=1e-9) and table.argmax() == 7
 
 
-def test_allocation_is_a_function_of_the_input_alone():
-    machine = HelmholtzMachine((8, 5, 2)).randomise_(1.0, generator=torch.Generator().manual_seed(0))
+def test_allocation_is_a_function_of_the_input_alone(generator):
+    machine = HelmholtzMachine((8, 5, 2)).randomise_(1.0, generator=generator)
     p = machine.recognition[0](RHYTHMS.bits)
     for rule in (FactorialMIM(), CategoricalMIM()):
         begun(rule, machine)
@@ -197,13 +197,12 @@ def test_allocation_is_a_function_of_the_input_alone():
         assert len(encode(one).unique()) > 1
 
 
-def test_tempering_lies_between_wake_sleep_and_mim():
-    machine = HelmholtzMachine((8, 5, 2)).randomise_(1.0, generator=torch.Generator().manual_seed(0))
+def test_tempering_lies_between_wake_sleep_and_mim(generator):
+    machine = HelmholtzMachine((8, 5, 2)).randomise_(1.0, generator=generator)
     p = machine.recognition[0](RHYTHMS.bits).expand(2000, -1, -1)
-    g = torch.Generator().manual_seed(0)
-    plain = begun(FactorialMIM(1.0, 0.0), machine)(1, p, g).mean(0)
+    plain = begun(FactorialMIM(1.0, 0.0), machine)(1, p, generator).mean(0)
     assert (plain - p[0]).abs().max() < 5 * 0.5 / 2000**0.5
-    hard, mim = (begun(FactorialMIM(*a), machine)(1, p[:1], g) for a in ((1e6, 1e6), (math.inf, math.inf)))
+    hard, mim = (begun(FactorialMIM(*a), machine)(1, p[:1], generator) for a in ((1e6, 1e6), (math.inf, math.inf)))
     assert torch.equal(hard, mim)
 
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,16 @@ def test_imports_point_backward():
         ours = {m.split(".")[1] if "." in m else m for m in imported(tree) if m.split(".")[0] == "helmholtz_mim"}
         allowed = set() if name in APPENDIX else {*order[:position]} | APPENDIX
         assert ours <= allowed, f"{name} may not import {sorted(ours - allowed)}"
+
+
+def test_what_is_imported_is_required():
+    settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
+    required = " ".join(re.findall(r"^(?:book_)?requirements = (.*)", settings, re.M)).split()
+    lowest = dict(item.split(">=") for item in required)
+    trees = [ast.parse(p.read_text(encoding="utf-8")) for p in MODULES]
+    names = {m.split(".")[0] for tree in trees for m in imported(tree)} - {*sys.stdlib_module_names, "helmholtz_mim"}
+    assert "numpy" in names and {{"PIL": "pillow", "sklearn": "scikit-learn"}.get(n, n) for n in names} <= lowest.keys()
+    assert all(version.count(".") == 2 for version in lowest.values()), "`make oldest` installs exactly these"
 
 
 @each_module

@@ -71,19 +71,18 @@ def test_a_stream_is_a_function_of_key_and_position(key, position, count):
     assert stream.position == position + count
 
 
-def test_replicas_draw_from_streams_of_their_own():
-    stack = Stream((2, 3), generator=torch.Generator().manual_seed(0))
-    alone = Stream((), generator=torch.Generator().manual_seed(0))
+def test_replicas_draw_from_streams_of_their_own(generator):
+    stack, alone = (Stream(replicas, generator=generator) for replicas in ((2, 3), ()))
     alone.keys = stack.keys[1, 2]
-    u = stack((2, 3, 1000, 2))
-    assert torch.equal(u[1, 2], alone((1000, 2)))
+    u = stack((2, 3, 1500, 2))
+    assert torch.equal(u[1, 2], alone((1500, 2)))
     assert ((u >= 0) & (u < 1)).all() and len(u.unique()) == u.numel()
-    assert torch.corrcoef(u.reshape(6, -1)).triu(1).abs().max() < 4.5 / math.sqrt(2000)
+    assert torch.corrcoef(u.reshape(6, -1)).triu(1).abs().max() < 5.5 / math.sqrt(3000)
 
 
-def test_the_numbers_of_a_stream_are_uniform():
-    u = Stream((), generator=torch.Generator().manual_seed(1))((100_000,))
-    assert chisquare(torch.histc(u, 64, 0, 1).numpy()).pvalue > 0.001
+def test_the_numbers_of_a_stream_are_uniform(generator):
+    u = Stream((), generator=generator)((200_000,))
+    assert chisquare(torch.histc(u, 64, 0, 1).numpy()).pvalue > 1e-6
 
 
 # Epochs
@@ -96,19 +95,19 @@ def test_an_epoch_of_even_patterns_is_a_permutation(count, copies, seed):
     assert torch.equal(order.sort(-1).values, torch.arange(count).repeat_interleave(copies).expand(3, -1))
 
 
-def test_all_permutations_are_equally_likely():
-    orders = draw_order(Patterns(states(2)[:3]), Stream((6000,), generator=torch.Generator().manual_seed(2)), (6000,))
+def test_all_permutations_are_equally_likely(generator):
+    orders = draw_order(Patterns(states(2)[:3]), Stream((12_000,), generator=generator), (12_000,))
     seen = Counter(map(tuple, orders.tolist()))
-    assert len(seen) == 6 and chisquare(list(seen.values())).pvalue > 0.001
+    assert len(seen) == 6 and chisquare(list(seen.values())).pvalue > 1e-6
 
 
 @pytest.mark.parametrize("weights", [[5, 1, 1, 3], [1, 0, 2, 0], [1, 1, 1, 1]])
-def test_other_epochs_follow_the_weights(weights):
-    patterns = Patterns(states(2), weights, epoch=20_001)
-    order = draw_order(patterns, Stream((), generator=torch.Generator().manual_seed(3)))
+def test_other_epochs_follow_the_weights(weights, generator):
+    patterns = Patterns(states(2), weights, epoch=40_001)
+    order = draw_order(patterns, Stream((), generator=generator))
     seen, possible = torch.bincount(order, minlength=4), patterns.weights > 0
-    assert seen.sum() == 20_001 and not seen[~possible].any()
-    assert chisquare(seen[possible].numpy(), (20_001 * patterns.weights[possible]).numpy()).pvalue > 0.001
+    assert seen.sum() == 40_001 and not seen[~possible].any()
+    assert chisquare(seen[possible].numpy(), (40_001 * patterns.weights[possible]).numpy()).pvalue > 1e-6
 
 
 def test_the_last_batch_takes_what_is_left():
@@ -153,24 +152,24 @@ def test_the_history_is_long_and_counts_steps(engine):
 
 
 @each_engine
-def test_reports_see_the_machine_as_it_is_and_do_not_disturb_it(engine):
+def test_reports_see_the_machine_as_it_is_and_do_not_disturb_it(engine, seed):
     seen = []
 
     def report(machine, patterns):
         seen.append(machine.generative[0].weight.clone())
         return losses(machine, patterns, generator=torch.Generator().manual_seed(0))
 
-    often, _ = trained(epochs=5, report_every=1, report=report, engine=engine)
-    once, _ = trained(epochs=5, report_every=5, engine=engine)
+    often, _ = trained(seed, epochs=5, report_every=1, report=report, engine=engine)
+    once, _ = trained(seed, epochs=5, report_every=5, engine=engine)
     assert same_weights(often, once)
     assert len(seen) == 6 and not seen[0].any() and torch.equal(seen[-1], often.generative[0].weight)
-    shorter, _ = trained(epochs=3, engine=engine)
+    shorter, _ = trained(seed, epochs=3, engine=engine)
     assert torch.equal(seen[3], shorter.generative[0].weight)
 
 
 @each_engine
-def test_same_seed_same_result(engine):
-    one, again, other = (trained(seed, replicas=(2,), engine=engine)[0] for seed in (1, 1, 2))
+def test_same_seed_same_result(engine, seed):
+    one, again, other = (trained(s, replicas=(2,), engine=engine)[0] for s in (seed, seed, seed + 1))
     assert same_weights(one, again) and not same_weights(one, other)
     assert not same_weights(one.replica(0), one.replica(1))
 
@@ -181,8 +180,8 @@ def test_a_new_machine_is_as_surprised_as_a_coin():
 
 
 @each_engine
-def test_training_makes_dreams_likelier_to_be_data(engine):
-    _, history = trained(epochs=300, batch=72, engine=engine)
+def test_training_makes_dreams_likelier_to_be_data(engine, seed):
+    _, history = trained(seed, epochs=300, batch=72, engine=engine)
     loss = history.query("layer == 0 and direction == 'generative'").value
     assert loss.iloc[-1] < 0.9 * loss.iloc[0]
 

@@ -1,0 +1,113 @@
+"""What runs chapters and tests: a failing chapter keeps what it had and is named, the book is built all the same."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import chosen_seeds
+from nbformat import v4
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import execute
+
+
+def notebook(path, *sources):
+    """A notebook of these cells, each with a stored output."""
+    outputs = [v4.new_output("stream", name="stdout", text="stored\n")]
+    cells = [v4.new_code_cell(source, id=f"cell-{i}", outputs=outputs) for i, source in enumerate(sources)]
+    nbformat.write(v4.new_notebook(cells=cells), path)
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """A folder with a chapter that passes and one that fails, after their execution, what the latter was, and the run."""
+    folder = tmp_path_factory.mktemp("book")
+    (folder / "nbs").mkdir()
+    notebook(folder / "nbs/01_good.ipynb", "print('fresh')")
+    before = notebook(folder / "nbs/02_bad.ipynb", "print('fresh')", "#| export\nassert 1 > 2, 'one is\\nnot more'", "print(3)")
+    line = [sys.executable, ROOT / "tools/execute.py", "nbs"]
+    return folder, before, subprocess.run(line, cwd=folder, capture_output=True, text=True)
+
+
+def test_a_chapter_that_passes_shows_what_it_has_made(executed):
+    folder, _, run = executed
+    good = nbformat.read(folder / "nbs/01_good.ipynb", as_version=4)
+    assert good.cells[0].outputs[0].text == "fresh\n" and "[2/2]" in run.stdout
+
+
+def test_a_chapter_that_fails_keeps_its_stored_results_and_is_named(executed):
+    folder, before, run = executed
+    assert (folder / "nbs/02_bad.ipynb").read_text(encoding="utf-8") == before
+    told = (folder / "_build/failed.txt").read_text(encoding="utf-8")
+    assert run.returncode == 1 and run.stdout.endswith(told) and "01_good" not in told
+    assert told == (
+        "02_bad shows stored results, since it failed in cell 2 (cell-1): assert 1 > 2, 'one is\\nnot more'\n    not more\n"
+    )
+
+
+def test_the_seconds_of_every_chapter_are_kept(executed):
+    seconds = json.loads((executed[0] / "_build/seconds.json").read_text())
+    assert seconds.keys() == {"01_good", "02_bad"} and all(0 < s < 60 for s in seconds.values())
+
+
+def test_chapters_beyond_their_minute_are_named():
+    table = execute.times({"quick": execute.Outcome(3), "slow": execute.Outcome(61), "slower": execute.Outcome(400)})
+    order = [line.split()[-1] for line in table.splitlines()[:3]]
+    assert order == ["slower", "slow", "quick"] and table.endswith("machine: slower, slow")
+    assert "machine" not in execute.times({"quick": execute.Outcome(60)})
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_the_book_is_built_whether_or_not_every_chapter_passes(status, tmp_path):
+    """With programs in the place of Python and of jupyter-book that only leave a trace."""
+    tools, told = tmp_path / ".venv/bin", "02_bad shows stored results"
+    for folder in (tools, tmp_path / "nbs", tmp_path / "_build"):
+        folder.mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements-dev.lock").write_text("torch==0\n")
+    (tmp_path / "settings.ini").write_text("min_python = 3.11\n")
+    (tools / "python").write_text(f"#!/bin/sh\n[ {status} = 0 ] || echo '{told}' > _build/failed.txt\nexit {status}\n")
+    (tools / "jupyter-book").write_text("#!/bin/sh\ntouch built\n")
+    for program in tools.iterdir():
+        program.chmod(0o755)
+    line = ["make", "--old-file", ".venv/ready", "book"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    run = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (tmp_path / "built").exists() and "The book is ready" in run.stdout
+    assert bool(run.returncode) == bool(status) == (told in run.stdout)
+
+
+def test_the_tests_of_chapters_tell_which_take_longer_than_their_minute(pytestconfig, monkeypatch, tmp_path):
+    """The hooks of the notebooks' own conftest.py, given reports of cells."""
+    from importlib import util
+    from types import SimpleNamespace
+
+    spec = util.spec_from_file_location("notebooks", ROOT / "conftest.py")
+    hooks = util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    cells = [("nbs/01_slow.ipynb::Cell 0", 40), ("nbs/01_slow.ipynb::Cell 1", 21), ("nbs/02.ipynb::Cell 0", 59), ("tests/t.py::t", 99)]
+    for nodeid, duration in cells:
+        hooks.pytest_runtest_logreport(SimpleNamespace(nodeid=nodeid, duration=duration))
+    lines = []
+    reporter = SimpleNamespace(write_line=lambda text, **markup: lines.append(text))
+    hooks.pytest_terminal_summary(reporter, SimpleNamespace(rootpath=tmp_path))
+    assert lines == ["01_slow took 61 s, longer than its 60: shorten it"]
+    assert json.loads((tmp_path / "_build/tested.json").read_text()) == {"01_slow": 61, "02": 59}
+
+
+@pytest.mark.parametrize("choice, seeds", [("all", [*range(20)]), ("7", [7])])
+def test_seeds_are_chosen_from_outside(choice, seeds, monkeypatch):
+    monkeypatch.setenv("TEST_SEED", choice)
+    assert chosen_seeds() == seeds
+
+
+def test_one_seed_is_fixed_unless_another_is_asked_for(monkeypatch):
+    monkeypatch.delenv("TEST_SEED", raising=False)
+    assert chosen_seeds() == [0]
