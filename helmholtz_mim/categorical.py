@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.special import xlogy
 
 from .datasets import Patterns
-from .engine import Twin, decide_signature, watch_signature
+from .engine import Twin, decide_signature, machine_code, watch_signature
 from .exact import LARGEST, cached_states, log_downward, log_upward
 from .layers import BinaryLayer, Generator, encode, states
 from .machine import HelmholtzMachine
@@ -236,7 +236,7 @@ class CategoricalMIM(Rule):
         "The compiled twin, which shares this rule's memory."
         memory = self.remember(machine)
         alone = "it decides for one pattern at a time"
-        return Twin(decide_by_table, watch_table, memory.numbers, memory.starts, batches=False, reason=alone)
+        return Twin(decide_by_table, watch_table, memory.numbers, memory.starts, self.width, batches=False, reason=alone)
 
 
 def uniforms(p: Tensor, generator: Generator) -> Tensor:
@@ -246,7 +246,7 @@ def uniforms(p: Tensor, generator: Generator) -> Tensor:
     return generator(tuple(p.shape))
 
 # %% ../nbs/11_categorical.ipynb #11-23
-@cfunc(decide_signature, cache=True)
+@machine_code(cfunc, decide_signature)
 def decide_by_table(layer, p, u, state, y):
     "The compiled form of `CategoricalMIM`."
     n = p.size
@@ -295,11 +295,11 @@ def decide_by_table(layer, p, u, state, y):
         y[j] = (best >> (n - 1 - j)) & 1
 
 
-@cfunc(watch_signature, cache=True)
+@machine_code(cfunc, watch_signature)
 def watch_table(layer, y, batch, left, state):
     "The compiled form of `CategoricalMIM.observe`, for one pattern."
     n = y.size
-    if state.size == 0 or state[2] == 0.0:
+    if state[2] == 0.0:  # nothing is estimated yet
         return
     k, epsilon = 0, state[2]
     for j in range(n):
