@@ -31,12 +31,13 @@ def local_step(layer: BinaryLayer, x: Tensor, weights: Tensor, lr: float) -> Ten
     "ε: the mean fraction of the way to its target that one delta-rule step moves a unit; `(*replicas,)`, in (0, 1)."
     s = layer.logits(x.to(layer.weight)).double()
     p, reach = s.sigmoid(), lr * (x.sum(-1, keepdim=True).double() + (layer.bias is not None))
-    fraction = torch.zeros_like(s)
+    fraction, leap = torch.zeros_like(s), torch.zeros_like(s)
     for y in (0.0, 1.0):
         d = reach * (p - y)
-        slope = torch.where(d == 0, 1.0, -torch.expm1(-d) / d)
-        fraction += (d - s).sigmoid() * slope
-    return (weights * (reach * p * fraction).mean(-1) / 2).sum(-1)
+        grown = torch.expm1(-d)
+        fraction += torch.where(grown.isinf(), 0.0, (d - s).sigmoid() * torch.where(d == 0, 1.0, -grown / d))
+        leap += torch.where(grown.isinf(), (p - (s - d).sigmoid()) / (p - y), 0.0)
+    return (weights * (reach * p * fraction + leap).mean(-1) / 2).sum(-1)
 
 # %% ../nbs/11_categorical.ipynb #11-10
 def binary_entropy(p: Tensor) -> Tensor:
@@ -121,7 +122,9 @@ class Rule(ABC):
             if self.epsilon is not None:
                 epsilon = torch.full_like(epsilon, self.epsilon)
             if not (epsilon > 0).all():
-                raise ValueError(f"no unit below layer {layer} is ever on, so a step cannot move it: give the rule an epsilon")
+                raise ValueError(
+                    f"no step moves layer {layer}, since no unit below is ever on or all of its own are certain: give the rule an epsilon"
+                )
             self.estimate(layer, p, z, epsilon)
 
     def remember(self, machine: HelmholtzMachine) -> Memory:
