@@ -43,7 +43,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send Ctrl-C to another one there")
-@pytest.mark.parametrize("epoch, after", [(370, 0.5), (400_000, 2.5)])
+@pytest.mark.parametrize("epoch, after", [(370, 0.5), (300_000, 2.0)])
 def test_ctrl_c_is_answered_and_keeps_whole_epochs(epoch, after):
     run = subprocess.Popen([sys.executable, "-c", LONG.replace("EPOCH", str(epoch))], stdout=subprocess.PIPE, text=True)
     try:
@@ -59,7 +59,7 @@ def test_ctrl_c_is_answered_and_keeps_whole_epochs(epoch, after):
 
 def interrupt_soon():
     """Ctrl-C for this process, in a moment."""
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends the process there")
@@ -67,17 +67,19 @@ def interrupt_soon():
 def test_memories_of_rules_go_back_too(way):
     direction = {"awake": "recognition", "asleep": "generative"}[way]
     rule = FactorialMIM(direction=direction)
-    machine, world = HelmholtzMachine((8, 5, 3)), Patterns(states(8), epoch=3_000_000)
-    rule.begin(machine, world, 0.1, torch.Generator())
+    sizes = (8, 200, 100)
+    machine, world = HelmholtzMachine(sizes), Patterns(states(8), epoch=1_000_000)  # half a minute
+    rule.begin(machine, Patterns(states(8)[:3]), 0.1, torch.Generator())
     before = rule.memory.numbers.copy()
     streams = [Stream((), generator=torch.Generator().manual_seed(7)) for _ in range(2)]
     advance = ENGINES["compiled"](machine, world, TrainConfig(1, every=2), Phases(**{way: rule}), *streams)
     interrupt_soon()
+    begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         advance(1)
     assert advance.done == 0 and [stream.position for stream in streams] == [0, 0]
     assert np.array_equal(rule.memory.numbers, before) and before.any()
-    assert same_weights(machine, HelmholtzMachine((8, 5, 3)))
+    assert same_weights(machine, HelmholtzMachine(sizes)) and time.monotonic() - begun < 10
 
 
 class Impatient:
@@ -101,7 +103,7 @@ def test_the_other_engines_go_back_to_the_last_epoch(name):
         streams = [Stream((), generator=torch.Generator().manual_seed(7)) for _ in range(2)]
         return machine, streams, ENGINES[name](machine, well_formed(8), config, rule, *streams)
 
-    machine, streams, advance = start(Impatient(50))  # 8 batches an epoch ask 16 times
+    machine, streams, advance = start(Impatient(59))  # 8 batches an epoch ask 16 times
     with pytest.raises(KeyboardInterrupt):
         advance(9)
     twin, others, again = start(Impatient(0))
