@@ -18,6 +18,7 @@ from numba import njit
 from torch import Tensor
 
 from .datasets import Patterns, named
+from .engine import binary_layers, machine_code
 from .evaluation import log_likelihood
 from .layers import BinaryLayer
 from .machine import HelmholtzMachine
@@ -41,7 +42,7 @@ from helmholtz_mim.training import (
 from .wake import Allocate, sample
 
 # %% ../nbs/16a_batches.ipynb #16a-05
-@njit(cache=True)
+@machine_code(njit)
 def fill(key, position, u):
     "Uniform float32 numbers in [0, 1), two from each output of SplitMix64 after that position."
     half = (u.size + 1) // 2
@@ -221,6 +222,7 @@ def batched(
     "Wake-sleep, reweighted or not, as matrix products in single precision on the machine's device."
     if machine.replicas or machine.prior.weight.dtype != torch.float32:
         raise NotApplicable("large batches are for one machine in single precision: use engine='compiled' for replicas")
+    binary_layers(machine)
     (awake, asleep), device = phases(allocate), machine.prior.weight.device
     schedule = named(SCHEDULES, config.schedule, "schedule")
     up, down = recognition_chain(machine), generative_chain(machine)

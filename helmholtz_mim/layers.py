@@ -33,10 +33,10 @@ def encode(bits: Tensor) -> Tensor:
 def bernoulli(p: Tensor, *, generator: Generator) -> Tensor:
     "Independent coin tosses, 1 with probability `p`; the shape and dtype of `p`."
     if isinstance(generator, torch.Generator):
-        u = torch.rand(p.shape, generator=generator, dtype=p.dtype, device=p.device)
+        u = torch.rand(p.shape, generator=generator, dtype=p.dtype, device=generator.device)
     else:
         u = generator(tuple(p.shape))
-    return (u < p).to(p.dtype)
+    return (u.to(p.device) < p).to(p.dtype)
 
 # %% ../nbs/01_layers.ipynb #01-20
 class BinaryLayer(nn.Module):

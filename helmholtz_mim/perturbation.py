@@ -10,7 +10,7 @@ import numpy as np
 from numba import cfunc
 from torch import Tensor
 
-from .engine import Twin, decide_signature, watch_nothing
+from .engine import Twin, decide_signature, machine_code, watch_nothing
 from .layers import Generator, bernoulli
 from .machine import HelmholtzMachine
 
@@ -33,10 +33,10 @@ class Flip:
         "The compiled twin; its state is the rate."
         layers = len(machine.sizes)
         state = np.full((int(np.prod(machine.replicas)), layers), self.rate)
-        return Twin(decide_by_flips, watch_nothing, state, np.arange(layers + 1))
+        return Twin(decide_by_flips, watch_nothing, state, np.arange(layers + 1), width=lambda units: 1)
 
 
-@cfunc(decide_signature, cache=True)
+@machine_code(cfunc, decide_signature)
 def decide_by_flips(layer, p, u, state, y):
     "The compiled form of `Flip`."
     for j in range(p.size):

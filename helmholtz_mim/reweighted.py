@@ -65,8 +65,8 @@ def reweighted(
     def step(data: Tensor, turn: Tensor) -> None:
         x, turn = (t.repeat_interleave(config.particles, -1) for t in (data, turn))
         night = stream.position + x.shape[-1] * hidden
-        z = wake(machine, bits[x], in_turn(awake, turn), generator=stream)
-        weights = weigh(log_importance(machine, z).masked_fill(turn, 0.0), config.particles)
+        z = wake(machine, bits[x.to(bits.device)], in_turn(awake, turn), generator=stream)
+        weights = weigh(log_importance(machine, z).masked_fill(turn.to(bits.device), 0.0), config.particles)
         learn_reweighted_(machine, z, weights, config.lr, config.recognition != "sleep")
         observe(awake, z)
         stream.position = night

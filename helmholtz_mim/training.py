@@ -131,7 +131,7 @@ def in_turn(allocate: Allocate, turn: Tensor) -> Allocate:
         return sample
 
     def decide(layer, p, generator):
-        u = generator(tuple(p.shape))
+        u = generator(tuple(p.shape)).to(p.device)
         decided, tossed = (rule(layer, p, lambda shape: u) for rule in (allocate, sample))
         return torch.where(turn.unsqueeze(-1).to(p.device), decided, tossed)
 
@@ -158,15 +158,25 @@ def plain_steps(config: TrainConfig) -> None:
 class Advance:
     "A machine on its way: called with a number of epochs, it trains for so many more."
 
-    run: Callable[[int, int], None]  # trains: from which epoch on, counted from 0, and for how many
+    run: Callable[[int, int], int]  # trains: from which epoch on, counted from 0, and for how many at most; returns how many
     state: Callable[[], dict[str, Tensor]]  # all that the epochs to come depend on, but for the streams
     restore: Callable[[dict[str, Tensor]], object]  # puts such a state back
+    streams: tuple[Stream, ...] = ()  # whose positions go with that state
     done: int = 0  # epochs so far
 
     def __call__(self, epochs: int) -> None:
-        "Train."
-        self.run(self.done, epochs)
-        self.done += epochs
+        "Train; what is interrupted goes back to the end of the last epochs that `run` finished."
+        end = self.done + epochs
+        while self.done < end:
+            before = {name: value.clone() for name, value in self.state().items()}
+            positions = [stream.position for stream in self.streams]
+            try:
+                self.done += self.run(self.done, end - self.done)
+            except BaseException:
+                self.restore(before)
+                for stream, position in zip(self.streams, positions, strict=True):
+                    stream.position = position
+                raise
 
 
 class Lasting(Protocol):
@@ -200,8 +210,17 @@ class Phases:
 
 
 def phases(allocate: Allocate | Phases) -> tuple[Allocate, Allocate]:
-    "The rules of the wake and of the sleep phase."
-    return (allocate.awake, allocate.asleep) if isinstance(allocate, Phases) else (allocate, sample)
+    "The rules of the wake and of the sleep phase; refuses a rule that is made for the other, or remembers for both."
+    awake, asleep = (allocate.awake, allocate.asleep) if isinstance(allocate, Phases) else (allocate, sample)
+    for rule, direction, phase in ((awake, "recognition", "awake"), (asleep, "generative", "asleep")):
+        if getattr(rule, "direction", direction) != direction:
+            raise ValueError(
+                f"this {type(rule).__name__} is made for the other phase: what decides {phase} has direction={direction!r} "
+                "(Phases(awake=…, asleep=…) takes one rule for each)"
+            )
+    if awake is asleep and hasattr(awake, "observe"):
+        raise ValueError(f"one {type(awake).__name__} cannot remember both phases: make one for each, Phases(awake=…, asleep=…)")
+    return awake, asleep
 
 
 def readable(
@@ -214,7 +233,7 @@ def readable(
     hidden, units, bits = sum(machine.sizes[1:]), sum(machine.sizes), patterns.bits.to(machine.prior.weight)
 
     def step(data: Tensor, turn: Tensor) -> None:
-        x = bits[data]
+        x = bits[data.to(bits.device)]
         night = stream.position + x.shape[-2] * hidden
         z = wake(machine, x, in_turn(awake, turn), generator=stream)
         learn_generative_(machine, z, config.lr)
@@ -239,16 +258,16 @@ def stepping(
 ) -> Advance:
     "Shows epochs to `step`, batch by batch."
 
-    def run(done: int, epochs: int) -> None:
-        for epoch in range(done, done + epochs):
-            if dawn:
-                dawn(epoch)
-            order = draw_order(patterns, stream, machine.replicas).split(config.batch, -1)
-            turn = draw_turns(patterns, config, epoch, turns, machine.replicas).split(config.batch, -1)
-            for batch, whose in zip(order, turn, strict=True):
-                step(batch, whose)
+    def run(epoch: int, most: int) -> int:
+        if dawn:
+            dawn(epoch)
+        order = draw_order(patterns, stream, machine.replicas).split(config.batch, -1)
+        turn = draw_turns(patterns, config, epoch, turns, machine.replicas).split(config.batch, -1)
+        for batch, whose in zip(order, turn, strict=True):
+            step(batch, whose)
+        return 1
 
-    return Advance(run, machine.state_dict, machine.load_state_dict)
+    return Advance(run, machine.state_dict, machine.load_state_dict, (stream, turns))
 
 
 def observe(rule: Allocate, z: list[Tensor]) -> None:
@@ -277,7 +296,7 @@ def losses(machine: HelmholtzMachine, patterns: Patterns, *, generator: torch.Ge
     rows.append(("generative", len(z) - 1, machine.prior.log_prob(z[-1], z[-1][..., :0]), patterns.weights))
     even = torch.full_like(patterns.weights, 1 / len(patterns))
     rows += [("recognition", l + 1, r.log_prob(d[l + 1], d[l]), even) for l, r in enumerate(machine.recognition)]
-    return tidy_frame((way, l, "loss", -(value.double() @ w) / machine.sizes[l]) for way, l, value, w in rows)
+    return tidy_frame((way, l, "loss", -(value.double() @ w.to(value.device)) / machine.sizes[l]) for way, l, value, w in rows)
 
 
 def tidy_frame(rows) -> pd.DataFrame:

@@ -8,7 +8,20 @@ import torch
 from conftest import same_weights
 from numba import cfunc
 
-from helmholtz_mim import HelmholtzMachine, NotApplicable, Patterns, TrainConfig, Twin, states, train, well_formed
+from helmholtz_mim import (
+    ENGINES,
+    BinaryLayer,
+    HelmholtzMachine,
+    NotApplicable,
+    Patterns,
+    Stream,
+    TrainConfig,
+    Twin,
+    sample,
+    states,
+    train,
+    well_formed,
+)
 from helmholtz_mim.engine import decide_signature, no_state, pays, watch_signature
 
 PROTOCOLS = {"online": (1, 1), "long nights": (1, 12), "long days": (7, 1), "mini-batch": (10, 10), "full batch": (99, 99)}
@@ -112,6 +125,53 @@ def test_other_devices_are_refused_by_the_engine():
         trained("compiled", WORLDS["even"], 1, 1, machine=HelmholtzMachine((8, 5, 3)).to("meta"))
 
 
+class Doubled(BinaryLayer):
+    """A layer that computes something else from weights of the same shape."""
+
+    def logits(self, x):
+        return 2 * super().logits(x)
+
+
+def with_another(part, layer):
+    """A machine in single precision whose first layer of that part is exchanged."""
+    machine = HelmholtzMachine((8, 5, 3))
+    if part == "prior":
+        machine.prior = layer
+    else:
+        getattr(machine, part)[0] = layer
+    return machine.float()
+
+
+OTHERS = {
+    "recognition": Doubled(8, 5),
+    "generative": torch.nn.Linear(5, 8, bias=False).requires_grad_(False),
+    "prior": Doubled(0, 3, bias=True),
+}
+
+
+@pytest.mark.parametrize("engine", ["compiled", "batched"])
+@pytest.mark.parametrize("part", OTHERS)
+def test_layers_of_another_kind_are_left_to_the_readable_loop(part, engine):
+    machine = with_another(part, OTHERS[part])
+    streams = [Stream((), generator=torch.Generator()) for _ in range(2)]
+    with pytest.raises(NotApplicable, match="engine='torch'") as refusal:
+        ENGINES[engine](machine, WORLDS["even"], TrainConfig(1), sample, *streams)
+    assert type(OTHERS[part]).__name__ in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "batched"])
+def test_layers_of_other_sizes_are_refused(engine):
+    with pytest.raises(NotApplicable, match="of other sizes"):
+        trained(engine, WORLDS["even"], 1, 1, machine=with_another("recognition", BinaryLayer(8, 4)), steps=10)
+
+
+def test_another_kind_of_layer_is_trained_by_its_own_methods():
+    double, plain = with_another("recognition", Doubled(8, 5)), HelmholtzMachine((8, 5, 3)).float()
+    for machine in (double, plain):
+        trained("auto", WORLDS["even"], 1, 1, machine=machine, scale=0.0, steps=200)
+    assert not same_weights(double, plain)
+
+
 @cfunc(decide_signature)
 def decide_rarest(layer, p, u, state, y):
     for j in range(p.size):
@@ -147,7 +207,7 @@ class Rarest:
             self.at(layer)[:, -1] += y.shape[-2]
 
     def twin(self, machine):
-        return Twin(decide_rarest, watch_rarest, self.counts, self.starts)
+        return Twin(decide_rarest, watch_rarest, self.counts, self.starts, width=lambda units: units + 1)
 
 
 def test_a_rule_may_bring_its_own_twin(seed):

@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as some
 from torch.testing import assert_close
 
-from helmholtz_mim import HelmholtzMachine, NotApplicable, Phases, TrainConfig, encode, entropy, states, train, well_formed
+from helmholtz_mim import (
+    ENGINES,
+    HelmholtzMachine,
+    NotApplicable,
+    Phases,
+    TrainConfig,
+    encode,
+    entropy,
+    sample,
+    states,
+    train,
+    well_formed,
+)
 from helmholtz_mim.categorical import (
     CategoricalMIM,
     SparseMIM,
@@ -22,6 +34,7 @@ from helmholtz_mim.categorical import (
 )
 from helmholtz_mim.factorial import FactorialMIM, leave_one_out, self_consistent, soft_mean
 from helmholtz_mim.perturbation import Flip
+from helmholtz_mim.training import phases
 
 RHYTHMS = well_formed(8)
 RHYTHMS.bits = RHYTHMS.bits.double()
@@ -204,6 +217,45 @@ def test_tempering_lies_between_wake_sleep_and_mim(generator):
     assert (plain - p[0]).abs().max() < 5 * 0.5 / 2000**0.5
     hard, mim = (begun(FactorialMIM(*a), machine)(1, p[:1], generator) for a in ((1e6, 1e6), (math.inf, math.inf)))
     assert torch.equal(hard, mim)
+
+
+WRONG = {
+    "asleep, given to the day": (lambda rule: rule(**GENERATIVE), "decides awake has direction='recognition'"),
+    "awake, given to the night": (lambda rule: Phases(asleep=rule()), "decides asleep has direction='generative'"),
+    "exchanged": (lambda rule: Phases(rule(**GENERATIVE), rule()), "decides awake has direction='recognition'"),
+    "awake, given to both": (lambda rule: Phases(*[rule()] * 2), "decides asleep has direction='generative'"),
+}
+
+
+@pytest.mark.parametrize("engine", ["auto", *ENGINES])
+@pytest.mark.parametrize("rule", [FactorialMIM, CategoricalMIM, SparseMIM])
+@pytest.mark.parametrize("name", WRONG)
+def test_a_rule_in_the_wrong_phase_is_refused(name, rule, engine):
+    give, words = WRONG[name]
+    machine = HelmholtzMachine((8, 5, 2)).float()
+    with pytest.raises(ValueError, match=words) as refusal:
+        train(machine, RHYTHMS, TrainConfig(1), allocate=give(rule), engine=engine, generator=torch.Generator().manual_seed(0))
+    assert "\n" not in str(refusal.value) and "Phases(awake=…, asleep=…)" in str(refusal.value)
+    assert same_weights(machine, HelmholtzMachine((8, 5, 2)).float())
+
+
+class Counting:
+    """A rule with a memory and no direction."""
+
+    def __call__(self, layer, p, generator):
+        return sample(layer, p, generator)
+
+    def observe(self, z):
+        self.seen = getattr(self, "seen", 0) + 1
+
+
+def test_one_memory_does_not_serve_two_phases():
+    rule, without = Counting(), Flip(0.2)
+    with pytest.raises(ValueError, match="make one for each, Phases"):
+        phases(Phases(rule, rule))
+    for one, other in [(without, without), (sample, sample), (rule, Counting()), (rule, sample), (sample, rule)]:
+        assert phases(Phases(one, other)) == (one, other)
+    assert phases(rule) == (rule, sample)
 
 
 REFUSED = {

@@ -1,0 +1,273 @@
+"""Compiled kernels stay inside their memory, raise nothing, and agree with the readable form at every limit."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import same_weights
+from hypothesis import example, given
+from hypothesis import strategies as some
+from numba import cfunc, njit
+
+from helmholtz_mim import HelmholtzMachine, Patterns, Phases, TrainConfig, batches, encode, engine, sample, states, train
+from helmholtz_mim.categorical import CategoricalMIM, SparseMIM, decide_by_table, local_step, unit_gains
+from helmholtz_mim.engine import decide_signature, fitting, twin_of
+from helmholtz_mim.factorial import FactorialMIM, decide_by_habit, tempered, watch_habit
+from helmholtz_mim.perturbation import Flip
+
+GENERATIVE = dict(direction="generative")
+RULES = {
+    "sample": lambda way: sample,
+    "flip": lambda way: Flip(0.3),
+    "threshold": lambda way: FactorialMIM(**way),
+    "tempered": lambda way: FactorialMIM(3.0, 1.0, **way),
+    "table": lambda way: CategoricalMIM(**way),
+    "half a table": lambda way: CategoricalMIM(share=0.5, **way),
+    "drawn from a table": lambda way: CategoricalMIM(sharpness=10.0, **way),
+}
+WAYS = {
+    "awake": lambda make: make({}),
+    "asleep": lambda make: Phases(asleep=make(GENERATIVE)),
+    "both": lambda make: Phases(make({}), make(GENERATIVE)),
+}
+
+
+def trained(rule, sizes=(8, 5, 3), machine=None, lr=0.1, scale=0.5, chosen="compiled", **protocol):
+    """A machine after two short epochs in which the rule decides often."""
+    machine = machine or HelmholtzMachine(sizes, replicas=(2,), bias=True)
+    machine.randomise_(scale, generator=torch.Generator().manual_seed(1))
+    world = Patterns(states(sizes[0])[3::5][:12])
+    config = TrainConfig(**dict(epochs=2, every=2, lr=lr) | protocol)
+    train(machine, world, config, allocate=rule, engine=chosen, generator=torch.Generator().manual_seed(2))
+    return machine
+
+
+# Bounds
+
+COMPILED = {name: loop for name, loop in vars(engine).items() if hasattr(loop, "py_func")}
+
+
+@pytest.fixture
+def bounds_checked(monkeypatch):
+    """All compiled loops as plain Python, where numpy refuses an index outside of its array."""
+    for name, loop in COMPILED.items():
+        monkeypatch.setattr(engine, name, loop.py_func)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # of the streams' integers, which wrap around
+@pytest.mark.parametrize("sizes", [(4, 1), (3, 4, 1), (5, 2, 6, 3)])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", RULES)
+def test_no_kernel_leaves_its_slice(name, way, sizes, bounds_checked, monkeypatch):
+    for batch in (1, 5) if "table" not in name else (1,):
+        checked = trained(WAYS[way](RULES[name]), sizes, batch=batch, dreams=min(batch, 2))
+        with monkeypatch.context() as patch:
+            for loop, machine_code in COMPILED.items():
+                patch.setattr(engine, loop, machine_code)
+            fast = trained(WAYS[way](RULES[name]), sizes, batch=batch, dreams=min(batch, 2))
+        assert same_weights(checked, fast, atol=1e-12)
+
+
+@cfunc(decide_signature)
+def decide_one_too_far(layer, p, u, state, y):
+    for j in range(p.size):
+        y[j] = state[4 + j]
+
+
+class OneTooFar(FactorialMIM):
+    """A rule whose kernel reads one number more than it says."""
+
+    def width(self, units):
+        return 3 + units
+
+    def twin(self, machine):
+        return replace(FactorialMIM.twin(self, machine), decide=decide_one_too_far, watch=engine.watch_nothing)
+
+    def estimate(self, *_):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_one_number_too_far_is_noticed(bounds_checked):
+    with pytest.raises(IndexError):
+        trained(OneTooFar(), (3, 2))
+
+
+def test_coins_of_batches_stay_inside():
+    for size in (0, 1, 2, 7):
+        u = np.full(size + 2, 9.0, np.float32)
+        with np.errstate(over="ignore"):
+            batches.fill.py_func(np.uint64(7), 3, u[1 : size + 1])
+        assert u[0] == u[-1] == 9 and (u[1:-1] < 1).all()
+
+
+MISFITS = {
+    "too few starts": lambda t: replace(t, starts=t.starts[:-1]),
+    "falling starts": lambda t: replace(t, starts=t.starts[::-1]),
+    "starts before the memory": lambda t: replace(t, starts=t.starts - 1),
+    "starts past the memory": lambda t: replace(t, starts=t.starts + 1),
+    "fractions": lambda t: replace(t, starts=t.starts + 0.5),
+    "too narrow a slice": lambda t: replace(t, width=lambda units: 4 + 2 * units),
+    "too few rows": lambda t: replace(t, state=t.state[:1]),
+    "single precision": lambda t: replace(t, state=t.state.astype(np.float32)),
+    "columns first": lambda t: replace(t, state=np.asfortranarray(t.state)),
+    "one row": lambda t: replace(t, state=t.state[0]),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_twin_that_does_not_fit_is_refused(name):
+    machine = HelmholtzMachine((8, 5, 3), replicas=(2,))
+    twin = twin_of(FactorialMIM(), machine)
+    assert fitting(twin, machine, range(1, 3)).starts.tolist() == twin.starts.tolist()
+    with pytest.raises(ValueError, match="does not fit the machine") as refusal:
+        fitting(MISFITS[name](twin), machine, range(1, 3))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_twin_made_for_the_other_phase_is_refused():
+    machine = HelmholtzMachine((8, 5, 3))
+    with pytest.raises(ValueError, match="each layer from 0 to 1"):
+        fitting(twin_of(FactorialMIM(), machine), machine, range(2))
+
+
+# Limits
+
+ends = some.sampled_from([0.0, 5e-324, 1e-300, 1e-16, 0.5, 1 - 2**-53, 1.0])
+chances = some.one_of(ends, some.floats(0, 1))
+weights = some.one_of(some.sampled_from([0.0, 1.0, 3.0, 1e300]), some.floats(0, 10))
+coins = some.sampled_from([0.0, 0.25, 0.75, 1 - 2**-53])
+small_steps = some.one_of(some.sampled_from([1e-9, 1 - 1e-9]), some.floats(1e-6, 0.99))
+
+
+@njit
+def call(kernel, layer, p, u, state, y):
+    """A kernel as the engine calls it: through C, where an exception would be lost."""
+    kernel(layer, p, u, state, y)
+
+
+@njit
+def show(kernel, layer, y, batch, left, state):
+    """The same for what watches."""
+    kernel(layer, y, batch, left, state)
+
+
+def by_kernel(kernel, numbers, p, u):
+    """What a kernel decides about a layer."""
+    y = np.full(len(p), 7.0)  # what a kernel that gives up leaves behind
+    call(kernel, 1, np.array(p), np.array(u), numbers, y)
+    assert set(y.tolist()) <= {0.0, 1.0}
+    return y.tolist()
+
+
+def by_rule(rule, numbers, p, u):
+    """What the readable rule decides with the same memory."""
+    rule.numbers = lambda layer: torch.from_numpy(numbers)
+    return rule(1, torch.tensor([p]), lambda shape: torch.tensor([u]))[0].tolist()
+
+
+@given(some.lists(some.tuples(chances, chances, coins), min_size=1, max_size=4), weights, weights)
+@example([(1.0, 1.0, 0.25), (0.0, 0.0, 0.75)], 1.0, 1.0)
+@example([(1.0, 1.0, 0.75), (0.0, 0.0, 0.25)], 2.0, 1.0)
+@example([(1.0, 1.0 + 2**-52, 0.25)], 1.0, 0.5)
+@example([(1.0, 0.0, 0.25), (0.0, 1.0, 0.75)], 0.0, 0.0)
+@example([(1.0, 0.5, 0.0), (0.5, 1.0, 0.0)], 1.0, 1.0)
+def test_tempered_choices_agree_at_every_limit(units, alpha, beta):
+    p, t, u = (list(column) for column in zip(*units, strict=True))
+    numbers = np.array([alpha, beta, 0.1, *t, *(0 * x for x in t)])
+    fast, slow = by_kernel(decide_by_habit, numbers, p, u), by_rule(FactorialMIM(alpha, beta), numbers, p, u)
+    chance = tempered(torch.tensor(p), torch.tensor(t), alpha, beta).sigmoid()
+    on_the_edge = [abs(x - c) < 1e-9 for x, c in zip(u, chance.tolist(), strict=True)]
+    assert not chance.isnan().any()
+    assert all(s == f or edge for s, f, edge in zip(slow, fast, on_the_edge, strict=True))
+
+
+def test_the_limits_of_tempering():
+    inf = math.inf
+    for p, t, alpha, beta, s in [
+        (1, 1, 1, 1, 0), (0, 0, 1, 1, 0),  # a tie is a fair coin, as for every p = t
+        (1, 1, 2, 1, inf), (0, 0, 2, 1, -inf), (1, 1, 1, 2, -inf), (0, 0, 1, 2, inf),  # as for p = t near them
+        (1, 0.5, 0, 1, 0), (0, 0.5, 0, 1, 0), (0.5, 1, 1, 0, 0), (1, 1, 0, 1, -inf), (1, 1, 1, 0, inf),  # no weight, no say
+        (1, 0.5, 1, 1, inf), (0.5, 1, 1, 1, -inf), (1, 0, 1, 1, inf), (0, 1, 1, 1, -inf),
+    ]:  # fmt: skip
+        assert tempered(torch.tensor([p]).double(), torch.tensor([t]).double(), alpha, beta).item() == s, (p, t, alpha, beta)
+
+
+states_used = some.one_of(some.sampled_from([0.0, 5e-324, 1e-310, 1e-200, 1.0, 900.0]), some.floats(0, 1))
+
+
+@given(some.integers(1, 4), some.data(), small_steps, some.sampled_from([0.0, 0.5, 1.0]))
+def test_chosen_states_are_as_good_at_every_limit(m, data, epsilon, share):
+    p, t = (data.draw(some.lists(chances, min_size=m, max_size=m)) for _ in range(2))
+    c = np.array(data.draw(some.lists(states_used, min_size=2**m, max_size=2**m)))
+    c[data.draw(some.integers(0, 2**m - 1))] += 1.0
+    numbers = np.array([share, math.inf, epsilon, c.sum(), *t, *c])
+    rule = CategoricalMIM(share)
+    slow, fast = by_rule(rule, numbers, p, [0.5] * m), by_kernel(decide_by_table, numbers, p, [0.5] * m)
+    scores = rule.scores(1, torch.tensor([p]))[0]
+    assert scores.isfinite().all()
+    one, other = (scores[encode(torch.tensor(y))].item() for y in (slow, fast))
+    assert abs(one - other) <= 1e-6 * scores.abs().max()
+
+
+def test_a_frequency_that_rounding_carried_past_one_counts_as_one():
+    exact, carried = unit_gains(torch.tensor([1.0, 1.0 + 2**-52]), torch.tensor([1e-9]))
+    assert torch.allclose(exact, carried) and exact[1] == 0
+
+
+@pytest.mark.parametrize("u, first", [(0.0, [0, 0]), (0.3, [0, 1]), (0.6, [1, 0]), (1 - 2**-53, [1, 1])])
+def test_states_that_are_all_as_good_are_equally_likely(u, first):
+    p = [1.0, 0.3]
+    numbers = np.array([0.0, 10.0, 0.1, 1.0, *p, 0.25, 0.25, 0.25, 0.25])
+    assert by_kernel(decide_by_table, numbers, p, [u, u]) == first
+    assert by_rule(CategoricalMIM(0.0, 10.0), numbers, p, [u, u]) == first
+
+
+@given(some.lists(some.sampled_from([0.0, 1.0]), min_size=1, max_size=5), some.integers(1, 60))
+def test_frequencies_of_batches_stay_frequencies(y, batch):
+    n, rule = len(y), FactorialMIM()
+    numbers = np.array([math.inf, math.inf, 0.3, *y, *(0.0 for _ in y)])
+    for left in range(batch - 1, -1, -1):
+        show(watch_habit, 1, np.array(y), batch, left, numbers)
+    assert numbers[3 : 3 + n].tolist() == y  # what is always on is on with frequency 1, to the last bit
+    rule.layers, rule.numbers = lambda: range(1, 2), lambda layer: torch.from_numpy(numbers)
+    rule.observe([torch.empty(0), torch.tensor(y).expand(batch, -1)])
+    assert numbers[3 : 3 + n].tolist() == y
+
+
+@pytest.mark.parametrize("temper", [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (3.0, 1.0)])
+@pytest.mark.parametrize("batch", [1, 10])
+def test_engines_agree_when_units_saturate(temper, batch):
+    one, other = (
+        trained(FactorialMIM(*temper), lr=3.0, scale=20.0, batch=batch, epochs=4, every=1, chosen=e) for e in ("torch", "compiled")
+    )
+    assert same_weights(one, other, atol=1e-6) and one.generative[0].weight.isfinite().all()
+
+
+def test_steps_that_go_all_the_way_are_refused_by_tables():
+    machine, all_the_way = HelmholtzMachine((3, 2)), torch.ones(())
+    for rule in (CategoricalMIM(), SparseMIM()):
+        rule.remember(machine)
+        with pytest.raises(ValueError, match="lower the learning rate"):
+            rule.estimate(1, torch.full((4,), 0.25), states(2), all_the_way)
+
+
+@given(some.floats(1, 1e6), some.sampled_from([0.0, 0.1, 1.0, 30.0]))
+def test_long_steps_are_fractions_too(lr, scale):
+    layer = HelmholtzMachine((30, 4)).randomise_(scale, generator=torch.Generator().manual_seed(0)).recognition[0]
+    x = torch.rand(20, 30, generator=torch.Generator().manual_seed(1)).round()
+    fractions = [local_step(layer, one[None], torch.ones(1), lr).item() for one in x]
+    s, reach = layer.logits(x), lr * x.sum(-1, keepdim=True)
+    p = s.sigmoid()
+    defined = torch.stack([(p - (s - reach * (p - y)).sigmoid()) / (p - y) for y in (0.0, 1.0)]).mean((0, -1))
+    clear = defined.isfinite()  # no unit is so certain that the definition is 0 / 0
+    assert all(0 <= f <= 1 + 1e-9 for f in fractions)
+    if scale <= 1:
+        assert clear.all() and torch.allclose(torch.tensor(fractions), defined, rtol=1e-6)
+
+
+def test_sparse_tables_have_a_limit():
+    with pytest.raises(ValueError, match="FactorialMIM"):
+        SparseMIM().remember(HelmholtzMachine((8, 1001)))
