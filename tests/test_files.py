@@ -79,12 +79,15 @@ def test_the_order_of_making_does_not_show():
 
 
 def test_other_types_of_numbers_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="z cannot be kept in a file as torch.complex64: convert it to one of torch.float64"):
+    with pytest.raises(ValueError, match=r"z cannot be kept in a file as torch\.complex64: convert it"):
         write_tensors(tmp_path / "file", {"z": torch.zeros(2, dtype=torch.complex64)}, {})
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("entry", [dict(shape=[2**40]), dict(shape=[2**62, 4]), dict(data_offsets=[0, 2**60]), dict(data_offsets=[-(2**70), 8])])
+PROMISES = [dict(shape=[2**40]), dict(shape=[2**62, 4]), dict(data_offsets=[0, 2**60]), dict(data_offsets=[-(2**70), 8])]
+
+
+@pytest.mark.parametrize("entry", PROMISES)
 def test_promises_take_no_memory(tmp_path, entry):
     text = json.dumps({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | entry}).encode()
     for size in (len(text), 2**63 - 1):
