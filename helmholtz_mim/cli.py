@@ -51,7 +51,20 @@ from .figures import SCHEME_COLORS, Film, film_layers, mean_interval, plot_digit
 from .images import digits, mnist
 from .machine import HelmholtzMachine, load, read, save
 from .mnist_online import OnlineRun, do_online, draw_dreams, online_runs, pyramid_runs, stored_online
-from .mnist_static import SWITCHES, climb_static, do_static, judge_static, long_runs, search_runs, shape_runs, static_runs, stored_static
+from helmholtz_mim.mnist_static import (
+    JUDGED,
+    SWITCHES,
+    climb_static,
+    do_static,
+    further_ladders,
+    judge_static,
+    kept_static,
+    long_runs,
+    search_runs,
+    shape_runs,
+    static_runs,
+    stored_static,
+)
 from .sleep import dream
 from .training import TrainConfig, train
 
@@ -283,8 +296,8 @@ def experiment_static(folder: Path, resume: bool, seeds: int = 3) -> pd.DataFram
     "Do the runs on static MNIST, the searches first; the mean over seeds of the last rung of the ladder, by method and layers."
     do_static([*search_runs(), *shape_runs()], folder / "search", resume=resume)
     do_static([*static_runs(seeds), *long_runs(seeds), *SWITCHES], folder, resume=resume)
-    for make, name in ((climb_static, "further.csv"), (judge_static, "quality.csv")):
-        if not (resume and (folder / name).exists()):
+    for make, summary in ((climb_static, further_ladders()), (judge_static, JUDGED)):
+        if not (resume and kept_static(folder).done(summary)):
             make(folder)
     table = stored_static(static_runs(seeds), folder)
     return table[table.particles == table.particles.max()].pivot_table(index="method", columns="layers", values="nats")

@@ -51,7 +51,8 @@ DTYPES = {
 
 def pack(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
     "A safetensors file in the one order that this book writes."
-    codes, end, entries, data = {dtype: code for code, dtype in DTYPES.items()}, 0, {"__metadata__": dict(header)}, []
+    codes, end, data = {dtype: code for code, dtype in DTYPES.items()}, 0, []
+    entries: dict[str, Mapping] = {"__metadata__": dict(header)}
     for name in sorted(tensors, key=lambda name: (-tensors[name].element_size(), name)):
         tensor = tensors[name].detach().cpu().contiguous()
         if tensor.dtype not in codes:
