@@ -191,7 +191,7 @@ def test_an_interrupted_run_leaves_nothing_behind(folder, monkeypatch):
 
 def test_a_result_appears_whole_or_not_at_all(folder):
     (folder / "table.csv").write_text("old")
-    with pytest.raises(ZeroDivisionError), cli.written_whole(folder / "table.csv") as partial:
+    with pytest.raises(ZeroDivisionError), cli.atomic_write(folder / "table.csv") as partial:
         partial.write_text("half")
         _ = 1 / 0
     assert listing(folder) == ["table.csv"] and (folder / "table.csv").read_text() == "old"

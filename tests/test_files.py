@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import resource
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from helmholtz_mim import HelmholtzMachine, TrainConfig, bars, load, save, train
+from helmholtz_mim.checkpoint import Checkpoint
 from helmholtz_mim.files import DTYPES, atomic_write, pack, read_tensors, write_tensors
 
 EXAMPLE = ("example", 1, "an example", "make it again")
@@ -124,3 +127,65 @@ def test_each_kind_of_other_file_gets_its_sentence(tmp_path):
     for place in (path, tmp_path, Path("a\0b")):
         with pytest.raises(ValueError, match="there is no file"):
             read_tensors(place, *EXAMPLE)
+
+
+# Damage
+
+
+MUTATIONS = 10_000 if os.environ.get("FUZZ") == "1" else 300
+
+
+def mutated(whole, chance):
+    """A file after an accident: bits flipped, a piece lost, something in between, two pieces exchanged; often in the header."""
+    end = len(whole) if chance.random() < 0.5 else 8 + int.from_bytes(whole[:8], "little")
+    first, second = sorted(chance.randrange(end) for _ in range(2))
+    few = chance.randrange(1, 9)
+    match chance.choice(["flip", "flips", "cut", "lose", "insert", "repeat", "overwrite", "swap"]):
+        case "flip":
+            return whole[:first] + bytes([whole[first] ^ 1 << chance.randrange(8)]) + whole[first + 1 :]
+        case "flips":
+            return bytes(byte ^ (1 << chance.randrange(8) if chance.random() < 0.01 else 0) for byte in whole)
+        case "cut":
+            return whole[:first]
+        case "lose":
+            return whole[:first] + whole[first + few :]
+        case "insert":
+            return whole[:first] + chance.randbytes(few) + whole[first:]
+        case "repeat":
+            return whole[:second] + whole[first:]
+        case "overwrite":
+            return whole[:first] + chance.randbytes(few) + whole[first + few :]
+        case _:
+            few = min(few, second - first)
+            return whole[:first] + whole[second : second + few] + whole[first + few : second] + whole[first : first + few] + whole[second + few :]
+
+
+def a_machine(path):
+    machine = HelmholtzMachine((4, 3, 2), bias=True).randomise_(1.0, generator=torch.Generator().manual_seed(0))
+    save(machine, path, data="rhythms")
+    return lambda: load(path).state_dict()
+
+
+def a_checkpoint(path):
+    config = TrainConfig(2, 8, report_every=1)
+    train(HelmholtzMachine((16, 3)), bars(), config, checkpoint=Checkpoint(path), engine="torch", generator=torch.Generator().manual_seed(0))
+    return lambda: Checkpoint(path).read()[0]
+
+
+@pytest.mark.parametrize("make", [a_machine, a_checkpoint])
+def test_no_accident_goes_unnoticed(make, tmp_path):
+    """Whatever happens to a file, it is refused in one sentence that names it, or its content is what it was."""
+    path, chance = tmp_path / "file", random.Random(0)
+    read = make(path)
+    whole, content, refused = path.read_bytes(), read(), 0
+    for number in range(MUTATIONS):
+        change = mutated(whole, chance)
+        path.write_bytes(change)
+        try:
+            again = read()
+        except ValueError as error:
+            assert str(error).startswith(f"{path} ") and "\n" not in str(error) and ": " in str(error)
+            refused += 1
+        else:
+            assert change == whole and again.keys() == content.keys(), f"mutation {number} was believed"
+    assert refused > 0.9 * MUTATIONS
