@@ -26,7 +26,6 @@ from helmholtz_mim import (
     bars,
     exact_report,
     files,
-    load,
     train,
 )
 from helmholtz_mim.checkpoint import Checkpoint, identity
@@ -507,9 +506,8 @@ def test_the_command_is_killed_and_resumed(folder):
     for arguments in (("--resume", "--out", "run"), ("--out", "whole")):
         process = start(*COMMAND, *arguments, cwd=folder)
         assert process.communicate()[1] == "" and process.returncode == 0
-    for name in ("history.csv", "config.json"):
+    for name in ("history.csv", "config.json", "machine.safetensors"):
         assert (folder / "run" / name).read_bytes() == (folder / "whole" / name).read_bytes()
-    assert same_weights(load("run/machine.safetensors"), load("whole/machine.safetensors"))
     assert sorted(os.listdir("run")) == ["config.json", "history.csv", "machine.safetensors"]
 
 

@@ -157,7 +157,8 @@ def mutated(whole, chance):
             return whole[:first] + chance.randbytes(few) + whole[first + few :]
         case _:
             few = min(few, second - first)
-            return whole[:first] + whole[second : second + few] + whole[first + few : second] + whole[first : first + few] + whole[second + few :]
+            one, other, between = whole[first : first + few], whole[second : second + few], whole[first + few : second]
+            return whole[:first] + other + between + one + whole[second + few :]
 
 
 def a_machine(path):
@@ -167,8 +168,8 @@ def a_machine(path):
 
 
 def a_checkpoint(path):
-    config = TrainConfig(2, 8, report_every=1)
-    train(HelmholtzMachine((16, 3)), bars(), config, checkpoint=Checkpoint(path), engine="torch", generator=torch.Generator().manual_seed(0))
+    machine, config, generator = HelmholtzMachine((16, 3)), TrainConfig(2, 8, report_every=1), torch.Generator().manual_seed(0)
+    train(machine, bars(), config, checkpoint=Checkpoint(path), engine="torch", generator=generator)
     return lambda: Checkpoint(path).read()[0]
 
 
