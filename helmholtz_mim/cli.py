@@ -27,7 +27,7 @@ import torch
 import tyro
 from matplotlib.figure import Figure as Picture
 
-from .checkpoint import Checkpoint, written_whole
+from .checkpoint import Checkpoint
 from .collapse import SIZES, draw_layers, train_by_the_book
 from helmholtz_mim.comparison import (
     PANELS,
@@ -48,10 +48,24 @@ from .datasets import DATASETS, Patterns, named, well_formed
 from .evaluation import ladder
 from .exact import LARGEST, downward, exact_report, upward
 from .figures import SCHEME_COLORS, Film, film_layers, mean_interval, plot_digits, plot_patterns
+from .files import atomic_write
 from .images import digits, mnist
 from .machine import HelmholtzMachine, load, read, save
 from .mnist_online import OnlineRun, do_online, draw_dreams, online_runs, pyramid_runs, stored_online
-from .mnist_static import SWITCHES, climb_static, do_static, judge_static, long_runs, search_runs, shape_runs, static_runs, stored_static
+from helmholtz_mim.mnist_static import (
+    JUDGED,
+    SWITCHES,
+    climb_static,
+    do_static,
+    further_ladders,
+    judge_static,
+    kept_static,
+    long_runs,
+    search_runs,
+    shape_runs,
+    static_runs,
+    stored_static,
+)
 from .sleep import dream
 from .training import TrainConfig, train
 
@@ -127,10 +141,10 @@ class Train:
         "Write the results; the configuration is all that decides about them."
         record = {k: v for k, v in asdict(self).items() if k not in ("out", "force", "resume", "checkpoint_minutes")}
         record |= dict(sizes=list(machine.sizes), version=version("helmholtz_mim"))
-        with written_whole(table) as partial:
+        with atomic_write(table) as partial:
             history.to_csv(partial, index=False)
         save(machine, weights, **record)
-        with written_whole(notes) as partial:
+        with atomic_write(notes) as partial:
             partial.write_text(json.dumps(record, indent=1) + "\n")
         print(f"wrote {weights}, {table.name} and {notes.name}")
 
@@ -239,7 +253,7 @@ class Sample:
         dreams = dream(stack.replica(self.replica), self.count, generator=torch.Generator().manual_seed(self.seed))[0]
         draw = plot_digits if math.isqrt(stack.sizes[0]) ** 2 == stack.sizes[0] else plot_patterns
         draw(dreams)
-        with written_whole(path) as partial_path:
+        with atomic_write(path) as partial_path:
             plt.savefig(partial_path, dpi=110)
         print(f"wrote {path}")
 
@@ -283,8 +297,8 @@ def experiment_static(folder: Path, resume: bool, seeds: int = 3) -> pd.DataFram
     "Do the runs on static MNIST, the searches first; the mean over seeds of the last rung of the ladder, by method and layers."
     do_static([*search_runs(), *shape_runs()], folder / "search", resume=resume)
     do_static([*static_runs(seeds), *long_runs(seeds), *SWITCHES], folder, resume=resume)
-    for make, name in ((climb_static, "further.csv"), (judge_static, "quality.csv")):
-        if not (resume and (folder / name).exists()):
+    for make, summary in ((climb_static, further_ladders()), (judge_static, JUDGED)):
+        if not (resume and kept_static(folder).done(summary)):
             make(folder)
     table = stored_static(static_runs(seeds), folder)
     return table[table.particles == table.particles.max()].pivot_table(index="method", columns="layers", values="nats")
@@ -410,7 +424,7 @@ class Figure:
         paths = claim(self.out, files, self.force)
         for make, path in zip(makers, paths, strict=True):
             picture = make(self.seeds, self.results)
-            with written_whole(path) as partial:
+            with atomic_write(path) as partial:
                 picture.savefig(partial, dpi=110)
             print(f"wrote {path}")
 

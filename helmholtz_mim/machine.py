@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
 from torch import nn
 
+from .files import read_tensors, write_tensors
 from .layers import BinaryLayer
 
 # %% ../nbs/03_machine.ipynb #03-06
@@ -64,47 +63,34 @@ class HelmholtzMachine(nn.Module):
         return f"HelmholtzMachine({self.extra_repr()})"
 
 # %% ../nbs/03_machine.ipynb #03-15
-FORMAT, VERSION = "helmholtz_mim.machine", 1
+FORMAT, VERSION = "helmholtz_mim.machine", 2
 
 
 def save(machine: HelmholtzMachine, path: str | os.PathLike, **notes) -> None:
     "Write weights and configuration to a safetensors file; `notes` are kept as JSON beside them."
     path = Path(path)
+    if not path.parent.is_dir():
+        raise OSError(f"cannot write {path}: there is no folder {path.parent}, make it first")
     config = dict(sizes=machine.sizes, bias=machine.bias, replicas=machine.replicas)
-    header = dict(format=FORMAT, version=str(VERSION), config=json.dumps(config), notes=json.dumps(notes))
-    beside = path.with_name(path.name + ".partial")
-    try:
-        beside.write_bytes(serialise({k: v.contiguous() for k, v in machine.state_dict().items()}, header))
-        os.replace(beside, path)
-    except OSError as error:
-        if beside.is_file():
-            beside.unlink()
-        raise OSError(f"cannot write {path}: is there such a folder, and may you write to it?") from error
+    header = dict(format=FORMAT, version=str(VERSION), config=json.dumps(config), notes=json.dumps(notes, sort_keys=True))
+    write_tensors(path, machine.state_dict(), header)
 
 
 def load(path: str | os.PathLike) -> HelmholtzMachine:
     "Read a machine that `save` wrote; the dtype of the weights is kept."
     state, header = read(path)
     try:
-        machine = HelmholtzMachine(**json.loads(header["config"])).to(state["prior.bias"].dtype)
-        machine.load_state_dict(state)
+        config = json.loads(header["config"])
+        if 2 * len(config["sizes"]) > len(state):
+            raise ValueError("more layers than tensors")
+        with torch.device("meta"):  # takes no memory for what the header promises
+            machine = HelmholtzMachine(**config)
+        machine.load_state_dict(state, assign=True)
+        return machine.to(state["prior.bias"].dtype)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} calls itself a machine, but its weights do not fit its configuration") from error
-    return machine
+        raise ValueError(f"{path} calls itself a machine, but its weights do not fit its configuration: save one again") from error
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     "The tensors and the header of a file that `save` wrote."
-    if not Path(path).is_file():
-        raise ValueError(f"there is no file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file: it is cut short, or something else") from error
-    if header.get("format") != FORMAT or not header.get("version", "").isdecimal():
-        raise ValueError(f"{path} holds other tensors, not a Helmholtz machine saved by helmholtz_mim")
-    if int(header["version"]) > VERSION:
-        raise ValueError(f"{path} was written by a newer helmholtz_mim: upgrade the package to read it")
-    return state, header
+    return read_tensors(path, FORMAT, VERSION, "a Helmholtz machine", "get a whole copy, or train it again")

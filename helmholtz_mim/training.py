@@ -329,6 +329,7 @@ class Run:
     streams: tuple[Stream, Stream]  # of the coins, and of the turns
     advance: Advance
     history: list[pd.DataFrame] = field(default_factory=list)  # one table per report
+    interrupted: bool = False  # somebody wants it to end here, perhaps in the middle of an epoch
 
 
 def train(

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,9 +16,21 @@ import torch
 from conftest import same_weights
 from safetensors import safe_open
 
-from helmholtz_mim import CategoricalMIM, EarlyStopping, FactorialMIM, HelmholtzMachine, Phases, TrainConfig, bars, batches, load, train
-from helmholtz_mim.checkpoint import Checkpoint, described, digest
+from helmholtz_mim import (
+    CategoricalMIM,
+    EarlyStopping,
+    FactorialMIM,
+    HelmholtzMachine,
+    Phases,
+    TrainConfig,
+    bars,
+    exact_report,
+    files,
+    train,
+)
+from helmholtz_mim.checkpoint import Checkpoint, identity
 from helmholtz_mim.cli import main
+from helmholtz_mim.factorial import leave_one_out, soft_mean
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +136,7 @@ def test_it_is_written_when_it_is_time(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     checkpoint, written = Checkpoint("kept", minutes=5), []
-    monkeypatch.setattr(checkpoint, "write", lambda run: written.append(run.advance.done))
+    monkeypatch.setattr(checkpoint, "write", lambda: written.append(checkpoint.run.advance.done))
 
     def watch(run):
         checkpoint(run)
@@ -161,7 +175,7 @@ def test_other_data_are_refused():
         train(machine, few, config, allocate=FactorialMIM(), engine="compiled", checkpoint=Checkpoint("kept"), generator=generator)
 
 
-@pytest.mark.parametrize("damage", ["cut short", "text", "another file", "a newer version"])
+@pytest.mark.parametrize("damage", ["cut short", "text", "another file", "one bit"])
 def test_a_damaged_file_is_refused_in_one_sentence(damage, folder):
     go(checkpoint=Checkpoint("kept"))
     whole = (folder / "kept").read_bytes()
@@ -169,11 +183,11 @@ def test_a_damaged_file_is_refused_in_one_sentence(damage, folder):
         "cut short": whole[: len(whole) // 2],
         "text": b"milk, bread",
         "another file": whole.replace(b"helmholtz_mim.checkpoint", b"helmholtz_mim.chequebook"),
-        "a newer version": whole.replace(b'"version":"1"', b'"version":"2"'),
+        "one bit": whole[:-1] + bytes([whole[-1] ^ 1]),
     }[damage]
     assert changed != whole
     (folder / "kept").write_bytes(changed)
-    with pytest.raises(ValueError, match=r"^kept is no (readable )?checkpoint.*remove it to begin again$"):
+    with pytest.raises(ValueError, match=r"^kept .*: remove it to begin again$"):
         go(checkpoint=Checkpoint("kept"))
 
 
@@ -183,38 +197,271 @@ def test_minutes_are_a_number():
             Checkpoint("kept", minutes)
 
 
-def test_descriptions_tell_settings_apart():
-    assert described(FactorialMIM()) == described(FactorialMIM())
-    assert described(FactorialMIM(threshold=batches.pays)) != described(FactorialMIM())
-    assert digest(torch.zeros(3)) != digest(torch.zeros(3, dtype=torch.float64))
+# Whose checkpoint is it?
+
+
+def a_report(machine, patterns, generator=None, digits=1):
+    """One row, with noise if there is a generator."""
+    noise = torch.rand((), generator=generator).item() if generator else 0.0
+    row = {"step": 0, "replica": 0, "layer": 0, "direction": "both", "measure": "noise", "value": round(noise, 9)}
+    return pd.DataFrame([row])
+
+
+class Loud:
+    """A report with a generator of its own, and one in a list."""
+
+    def __init__(self, seed):
+        self.seed, self.generators = seed, [torch.Generator().manual_seed(seed) for _ in range(2)]
+
+    def __call__(self, machine, patterns):
+        return pd.concat([a_report(machine, patterns, generator) for generator in self.generators])
+
+
+class LoudWithin(Loud):
+    """The same, of which nobody could tell the seed."""
+
+    def __init__(self):
+        super().__init__(3)
+
+
+def reported(report, checkpoint, **options):
+    machine, config = HelmholtzMachine((16, 5, 3)), TrainConfig(4, 8, report_every=1)
+    seeded = torch.Generator().manual_seed(0)
+    return train(machine, bars(), config, report=report, checkpoint=checkpoint, engine="torch", generator=seeded, **options)
+
+
+def stop_by(x, patience=2):
+    return dict(stop=EarlyStopping(x, patience=patience))
+
+
+DIFFERENT = {
+    "report.digits": (partial(a_report, digits=1), partial(a_report, digits=2), {}, {}),
+    "report.generator": (*(partial(a_report, generator=torch.Generator().manual_seed(s)) for s in (0, 1)), {}, {}),
+    "report": (a_report, exact_report, {}, {}),
+    "stop.x": (a_report, a_report, stop_by(bars().bits), stop_by(bars().bits[1:])),
+    "stop.patience": (a_report, a_report, stop_by(bars().bits), stop_by(bars().bits, 3)),
+    "allocate.awake.threshold": (a_report, a_report, *(dict(allocate=FactorialMIM(threshold=t)) for t in (soft_mean, leave_one_out))),
+}
+
+
+@pytest.mark.parametrize("part", DIFFERENT)
+def test_parts_of_parts_tell_runs_apart(part):
+    one, two, with_one, with_two = DIFFERENT[part]
+    reported(one, Checkpoint("kept"), **with_one)
+    with pytest.raises(ValueError, match=rf"differs in (.*, )?{part} \(.+ there, .+ here\)"):
+        reported(two, Checkpoint("kept"), **with_two)
+
+
+def test_a_difference_is_told_with_both_values():
+    go(checkpoint=Checkpoint("kept"))
+    with pytest.raises(ValueError, match=r"kept is of another run, which differs in lr \(0\.1 there, 0\.2 here\): remove it"):
+        go(checkpoint=Checkpoint("kept"), lr=0.2)
+
+
+@pytest.mark.parametrize("what", ["report", "rule", "stop"])
+def test_what_cannot_be_told_from_others_is_refused_before_the_first_epoch(what, folder):
+    options = {"report": dict(report=lambda m, p: a_report(m, p)), "rule": dict(report=a_report, allocate=lambda layer, p, g: p.round())}
+    options["stop"] = dict(report=a_report, stop=lambda machine: False)
+    named = {"report": "report", "rule": "allocate.awake", "stop": "stop"}[what]
+    with pytest.raises(ValueError, match=rf"^{named} cannot be told from others, .*functools.partial$"):
+        reported(checkpoint=Checkpoint("kept", resume=False), **options[what])
+    assert not (folder / "kept").exists()
+
+
+def an_identity():
+    """Of a run with a set in it, whose order is another in each process."""
+    rules, told = Phases(FactorialMIM(), Watchful({"b", "a", "c"})), []
+    go(rule=lambda: rules, engine="torch", epochs=1, checkpoint=lambda run: told.append(identity(run)))
+    return told[0]
+
+
+class Watchful:
+    """A rule for the night that keeps a set."""
+
+    def __init__(self, names):
+        self.kept = names
+
+    def __call__(self, layer, p, generator):
+        return p.round()
+
+
+def test_identities_are_the_same_in_another_process(folder):
+    script = "import json, test_checkpoint as t; print(json.dumps(t.an_identity()))"
+    environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert json.loads(process.stdout) == json.loads(json.dumps(an_identity())) and " at 0x" not in process.stdout
+
+
+@pytest.mark.parametrize("make", [lambda: Loud(3), LoudWithin, lambda: partial(a_report, generator=torch.Generator().manual_seed(1))])
+def test_noise_of_a_report_goes_on_where_it_was(make):
+    whole = reported(make(), None)
+    with pytest.raises(PowerCut):
+        reported(make(), until(2, Checkpoint("kept", minutes=0)))
+    pd.testing.assert_frame_equal(reported(make(), Checkpoint("kept")), whole, check_exact=True)
+
+
+# Snapshots, interruptions, full disks
+
+
+def test_an_interrupted_run_goes_on_from_its_last_whole_epoch(monkeypatch):
+    """Epochs of 0.3 s on the clock, a file every five minutes: what is lost is what came after the last snapshot."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    checkpoint = Checkpoint("kept", minutes=5)
+
+    def watch(run):
+        checkpoint(run)
+        now[0] += 0.3
+        if run.advance.done == 10:
+            run.advance(1)  # more than an epoch's end, and not to be kept
+            run.interrupted = True
+            checkpoint(run)
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        go(checkpoint=watch, epochs=20)
+    assert epochs_kept(checkpoint.path) == 8, "snapshots after 4 and 8 epochs"
+    machine, history = go(checkpoint=Checkpoint("kept"), epochs=20)
+    whole, expected = go(epochs=20)
+    assert same_weights(machine, whole)
+    pd.testing.assert_frame_equal(history, expected, check_exact=True)
+
+
+def test_interrupting_writes_nothing_that_the_file_has(monkeypatch):
+    checkpoint = Checkpoint("kept", minutes=0)
+
+    def watch(run):
+        checkpoint(run)
+        if run.advance.done == 3:
+            before = checkpoint.path.stat().st_mtime_ns
+            run.interrupted = True
+            checkpoint(run)
+            assert checkpoint.path.stat().st_mtime_ns == before
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        go(checkpoint=watch)
+
+
+def test_interrupting_before_an_epoch_has_ended_leaves_no_file(folder):
+    checkpoint = Checkpoint("kept")
+
+    def watch(run):
+        checkpoint(run)
+        run.interrupted = True
+        checkpoint(run)
+        raise PowerCut
+
+    with pytest.raises(PowerCut):
+        go(checkpoint=watch)
+    assert not list(folder.iterdir())
+
+
+def test_costly_snapshots_are_taken_more_rarely(monkeypatch):
+    """One that takes a second on the clock, at most every twenty seconds."""
+    now, taken = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    checkpoint = Checkpoint("kept", minutes=5)
+    monkeypatch.setattr("helmholtz_mim.checkpoint.gather", lambda parts: (taken.append(now[0]), now.__setitem__(0, now[0] + 1), {})[-1])
+
+    def watch(run):
+        checkpoint(run)
+        now[0] += 0.5
+
+    go(checkpoint=watch, epochs=100)
+    assert 2 <= len(taken) <= 5
+
+
+def test_a_full_disk_does_not_end_the_run(folder, monkeypatch):
+    """The third writing and all after it fail: one warning, the second file stays, and the run is what it would have been."""
+    written, write = [], files.write_tensors
+
+    def full(path, *content):
+        written.append(path)
+        if len(written) > 2:
+            raise OSError(f"cannot write {path} (No space left on device)")
+        write(path, *content)
+
+    monkeypatch.setattr("helmholtz_mim.checkpoint.write_tensors", full)
+    with pytest.warns(UserWarning, match="No space left on device.*; the run goes on, and what was kept before stays") as warned:
+        machine, _ = go(checkpoint=Checkpoint("kept", minutes=0))
+    assert len(warned) == 1 and len(written) == 7 and epochs_kept(folder / "kept") == 2
+    monkeypatch.setattr("helmholtz_mim.checkpoint.write_tensors", write)
+    assert same_weights(machine, go()[0]) and same_weights(machine, go(checkpoint=Checkpoint("kept"))[0])
+
+
+def test_a_file_that_cannot_be_believed_is_refused(folder):
+    """Whole, as its checksum says, but without an identity, or without what the run needs."""
+    go(checkpoint=Checkpoint("kept"))
+    header, state = {"format": "helmholtz_mim.checkpoint", "version": "2"}, {"x": torch.zeros(2)}
+    told = []
+    go(checkpoint=lambda run: told.append(identity(run)))
+    for words in ({}, {"identity": "[1]"}, {"identity": "{"}, {"identity": json.dumps(told[0])}):
+        files.write_tensors("kept", state, header | words)
+        with pytest.raises(ValueError, match=r"^kept does not .*: remove it to begin again$"):
+            go(checkpoint=Checkpoint("kept"))
+
+
+def test_the_same_run_leaves_the_same_checkpoint(folder):
+    for name in ("one", "two"):
+        with pytest.raises(PowerCut):
+            go(checkpoint=until(4, Checkpoint(name, minutes=0)), rule=both)
+    assert (folder / "one").read_bytes() == (folder / "two").read_bytes()
 
 
 # Killed in earnest
 
 
-SCRIPT = """
-import os, signal, sys
-import torch
+KILLS = 50 if os.environ.get("FUZZ") == "1" else 8
+NURSERY = """
+import json, os, random, signal, sys, time
 from pathlib import Path
-from helmholtz_mim import FactorialMIM, HelmholtzMachine, TrainConfig, save, train, well_formed
+import torch
+from helmholtz_mim import FactorialMIM, HelmholtzMachine, TrainConfig, load, save, train, well_formed
 from helmholtz_mim.checkpoint import Checkpoint
 
-writings, deadly = 0, int(sys.argv[1])  # in the midst of which writing to die
-whole = Path.write_bytes
+torch.set_num_threads(1)
+chance, kills, runs, clumsy, write = random.Random(int(sys.argv[2])), {"by the clock": 0, "while writing": 0}, 0, False, Path.write_bytes
 
-def halves(path, data):
+
+def live(checkpoint, end):
+    machine = HelmholtzMachine((12, 8, 4), replicas=(2,))
+    train(machine, well_formed(12), TrainConfig(epochs=30, report_every=10), allocate=FactorialMIM(), engine="compiled",
+          checkpoint=checkpoint, generator=torch.Generator().manual_seed(0))
+    save(machine, end)
+
+
+def write_a_part_and_die(path, data):
     global writings
-    writings += 1
-    whole(path, data[: len(data) // 2] if writings == deadly else data)
-    if writings == deadly:
+    writings -= 1
+    write(path, data[: chance.randrange(len(data))] if writings == 0 else data)
+    if writings == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-Path.write_bytes = halves
-machine = HelmholtzMachine((12, 8, 4), replicas=(2,))
-train(machine, well_formed(12), TrainConfig(epochs=40, report_every=10), allocate=FactorialMIM(), engine="compiled",
-      checkpoint=Checkpoint("kept", minutes=0), generator=torch.Generator().manual_seed(0))
-Path.write_bytes = whole
-save(machine, "end")
+
+live(None, "undisturbed")  # and everything that is compiled is there for all that are born
+start = time.perf_counter()
+live(None, "undisturbed")
+patience = time.perf_counter() - start
+while sum(kills.values()) < int(sys.argv[1]):
+    runs, status = runs + 1, None
+    while status != 0:
+        moment, writings, clumsy = chance.uniform(0, patience), chance.randrange(1, 8), not clumsy
+        child = os.fork()
+        if child == 0:
+            if clumsy:
+                Path.write_bytes = write_a_part_and_die
+            live(Checkpoint(f"kept {runs}", minutes=0), f"end {runs}")
+            os._exit(0)
+        if not clumsy:
+            time.sleep(moment)
+            os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        assert status in (0, signal.SIGKILL), status
+        kills["while writing" if clumsy else "by the clock"] += status != 0
+    assert Path(f"end {runs}").read_bytes() == Path("undisturbed").read_bytes()
+assert not list(Path().glob(".*")), "what was half-written is gone"
+print(json.dumps(kills))
 """
 
 
@@ -229,17 +476,14 @@ def start(*arguments, cwd):
     return subprocess.Popen([sys.executable, *map(str, arguments)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_killed_while_writing(folder):
-    (folder / "script.py").write_text(SCRIPT)
-    for deadly, kept in ((1, 0), (6, 5), (3, 7)):
-        assert start("script.py", deadly, cwd=folder).wait() == -signal.SIGKILL
-        assert epochs_kept(folder / "kept") == kept, "the file before is whole"
-    assert start("script.py", 0, cwd=folder).wait() == 0
-    assert sorted(os.listdir(folder)) == ["end", "kept", "script.py"], "what was half-written is gone"
-    undisturbed = folder / "undisturbed"
-    undisturbed.mkdir()
-    assert start("../script.py", 0, cwd=undisturbed).wait() == 0
-    assert same_weights(load("end"), load("undisturbed/end"))
+def test_killed_at_any_moment(folder):
+    """Again and again until it comes to its end, with the bits of a run that nobody has disturbed."""
+    (folder / "nursery.py").write_text(NURSERY)
+    process = start("nursery.py", KILLS, 0, cwd=folder)
+    said, complaint = process.communicate()
+    assert process.returncode == 0, complaint
+    kills = json.loads(said.splitlines()[-1])
+    assert sum(kills.values()) >= KILLS and min(kills.values()) >= KILLS // 8
 
 
 COMMAND = "-m helmholtz_mim train --sizes 12 8 4 --epochs 30 --seeds 2 --scheme mim --report-every 20 --checkpoint-minutes 1e-9".split()
@@ -262,9 +506,8 @@ def test_the_command_is_killed_and_resumed(folder):
     for arguments in (("--resume", "--out", "run"), ("--out", "whole")):
         process = start(*COMMAND, *arguments, cwd=folder)
         assert process.communicate()[1] == "" and process.returncode == 0
-    for name in ("history.csv", "config.json"):
+    for name in ("history.csv", "config.json", "machine.safetensors"):
         assert (folder / "run" / name).read_bytes() == (folder / "whole" / name).read_bytes()
-    assert same_weights(load("run/machine.safetensors"), load("whole/machine.safetensors"))
     assert sorted(os.listdir("run")) == ["config.json", "history.csv", "machine.safetensors"]
 
 
@@ -288,7 +531,8 @@ def test_an_unfinished_run_is_begun_again_by_force(folder):
 
 def test_interrupting_says_how_to_go_on(folder, monkeypatch):
     def interrupted(self, run):
-        self.write(run) if run.advance.done else setattr(self, "identity", {})
+        self.begin(run) if run is not self.run else self.remember()
+        self.write()
         if run.advance.done == 2:
             raise KeyboardInterrupt
 

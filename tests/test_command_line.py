@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import same_weights
 from PIL import Image
 
 from helmholtz_mim import cli, collapse, load, save
@@ -59,9 +58,8 @@ def test_the_configuration_is_enough_to_repeat_a_run(folder):
     options = {k.replace("_", "-"): v for k, v in config.items() if k != "version" and v not in (None, True, False)}
     words = [w for k, v in options.items() for w in (f"--{k}", *map(str, v if isinstance(v, list) else [v]))]
     main(["train", *words, "--bias", "--out", "again"])
-    for name in ("config.json", "history.csv"):
+    for name in FILES:
         assert (folder / "run" / name).read_bytes() == (folder / "again" / name).read_bytes(), name
-    assert same_weights(*(load(folder / run / "machine.safetensors") for run in ("run", "again")))
 
 
 def test_losses_are_measured_where_tables_are_too_large(folder):
@@ -191,7 +189,7 @@ def test_an_interrupted_run_leaves_nothing_behind(folder, monkeypatch):
 
 def test_a_result_appears_whole_or_not_at_all(folder):
     (folder / "table.csv").write_text("old")
-    with pytest.raises(ZeroDivisionError), cli.written_whole(folder / "table.csv") as partial:
+    with pytest.raises(ZeroDivisionError), cli.atomic_write(folder / "table.csv") as partial:
         partial.write_text("half")
         _ = 1 / 0
     assert listing(folder) == ["table.csv"] and (folder / "table.csv").read_text() == "old"

@@ -1,12 +1,29 @@
 """Runs, resuming, the columns of the tables, and the meaning of states."""
 
+from dataclasses import replace
+from functools import partial
+
+import pandas as pd
 import pytest
 import torch
 from torch.testing import assert_close
 
-from helmholtz_mim import HelmholtzMachine, downward, encode, entropy, exact_report, load, upward, well_formed
+from helmholtz_mim import HelmholtzMachine, comparison, downward, encode, entropy, exact_report, load, upward, well_formed
 from helmholtz_mim.cli import main
-from helmholtz_mim.comparison import PANELS, Run, against, draw_dynamics, dynamics, execute, liu_columns, per_seed, scheme
+from helmholtz_mim.comparison import (
+    PANELS,
+    Run,
+    against,
+    draw_dynamics,
+    dynamics,
+    execute,
+    execute_all,
+    liu_columns,
+    per_seed,
+    scheme,
+    stored,
+    table_report,
+)
 from helmholtz_mim.meaning import causal, complement, predictive
 
 
@@ -37,6 +54,65 @@ def test_finished_parts_are_kept_and_missing_ones_made_again_alike(small):
     again = dynamics(folder, seeds=3, pretrain=4, epochs=6, reports=3, processes=1)
     assert lost.read_bytes() == content and again.equals(table)
     assert all(f.stat().st_mtime_ns == times[f] for f in files if f != lost)
+
+
+def test_another_beginning_is_another_continuation(small, tmp_path):
+    """`compare --pretrain 3` after `--pretrain 4` in the same folder; names of files once left out where a run starts."""
+    short = dict(seeds=3, pretrain=3, epochs=6, reports=3, processes=1)
+    again, fresh = dynamics(small[0], **short), dynamics(tmp_path, **short)
+    assert again.equals(fresh) and not again.equals(small[1])
+
+
+def test_other_seeds_records_and_spans_are_other_runs(tmp_path):
+    run = Run(epochs=2, seeds=2)
+    runs = [run, replace(run, seed=7), replace(run, records=2, span=2), run]
+    tables = [execute_all([each], tmp_path, processes=1) for each in runs]
+    assert tables[0].equals(tables[3]) and len(list(tmp_path.iterdir())) == 3
+    columns = ["step", "replica", "KL.recognition.0"]
+    for table, each in zip(tables, runs, strict=True):
+        expected = execute(each)[1][columns]
+        pd.testing.assert_frame_equal(table[columns], expected, check_exact=False, rtol=1e-4, check_names=False)
+
+
+def test_the_same_run_is_made_once(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(comparison, "execute", lambda run, report: made.append(run) or execute(run, report))
+    run = Run(epochs=1, seeds=1)
+    assert len(execute_all([run, run], tmp_path, processes=1)) == 2 * 2, "two records each"
+    execute_all([run], tmp_path, processes=1)
+    assert made == [run] and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_measured_tells_tables_apart(tmp_path):
+    run = Run(epochs=1, seeds=1)
+    few = execute_all([run], tmp_path, processes=1)
+    more = execute_all([run], tmp_path, table_report, processes=1)
+    assert set(few) < set(more) and len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(FileNotFoundError, match="1 of 1 runs are missing"):
+        stored([run], tmp_path, largest_report)
+    with pytest.raises(ValueError, match="measure cannot be told from others"):
+        execute_all([run], tmp_path, lambda machine, patterns: exact_report(machine, patterns), processes=1)
+
+
+largest_report = partial(exact_report, largest=30)
+
+
+def test_a_table_is_the_same_file_each_time(tmp_path):
+    run = Run(epochs=1, seeds=2)
+    for folder in ("one", "two"):
+        execute_all([run], tmp_path / folder, processes=1)
+    (one,), (two,) = ((tmp_path / folder).iterdir() for folder in ("one", "two"))
+    assert one.name == two.name and one.read_bytes() == two.read_bytes()
+
+
+def test_a_damaged_table_stops_the_work_before_it_begins(tmp_path, monkeypatch):
+    run = Run(epochs=1, seeds=1)
+    execute_all([run], tmp_path, processes=1)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-20])
+    monkeypatch.setattr(comparison, "execute", None)
+    with pytest.raises(ValueError, match=rf"^{path} is damaged.*: remove it, and helmholtz-mim makes it again$"):
+        execute_all([replace(run, seed=1), run], tmp_path, processes=1)
 
 
 def test_records_are_taken_at_the_end():
@@ -105,4 +181,4 @@ def test_compare_on_the_command_line(tmp_path, capsys):
     main(line)
     assert capsys.readouterr().out == first and "categorical" in first
     assert load(next((tmp_path / "d").glob("*.safetensors"))).replicas == (2,)
-    assert not list((tmp_path / "d").glob(".partial*"))
+    assert not list((tmp_path / "d").glob("*partial*"))

@@ -144,12 +144,12 @@ def test_runs_on_mnist_are_judged_and_what_is_missing_is_made(tmp_path, monkeypa
     runs = [online.OnlineRun(name, seeds=2, images=1000, test=10) for name in ("wake-sleep", "mim")]
     online.do_online(runs, tmp_path)
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".csv"}
-    assert len(first) == 5 and "edges.quality.csv" in first
-    quality = online.stored_online(runs, tmp_path, ".quality")
+    assert len(first) == 5 and online.kept_online(tmp_path).path(online.EDGES, "quality.csv").name in first
+    quality = online.stored_online(runs, tmp_path, "quality.csv")
     assert set(quality.scheme) == {"wake-sleep", "mim"} and quality.groupby(["scheme", "replica"]).size().eq(10).all()
-    (tmp_path / f"{runs[1].name}.quality.csv").unlink()
+    online.kept_online(tmp_path).path(runs[1], "quality.csv").unlink()
     with pytest.raises(FileNotFoundError, match="1 of 2 runs are missing"):
-        online.stored_online(runs, tmp_path, ".quality")
+        online.stored_online(runs, tmp_path, "quality.csv")
     monkeypatch.setattr(online, "judge_edges", None)
     online.do_online(runs, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".csv"} == first

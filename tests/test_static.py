@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from helmholtz_mim.machine import load
+from helmholtz_mim.machine import HelmholtzMachine, load, save
+from helmholtz_mim.mnist_online import dreams_of
 from helmholtz_mim.mnist_static import (
     KEPT,
     METHODS,
@@ -15,7 +16,9 @@ from helmholtz_mim.mnist_static import (
     StaticRun,
     climb_static,
     do_static,
+    further_ladders,
     kept,
+    kept_static,
     long_runs,
     search_runs,
     shape_runs,
@@ -36,9 +39,9 @@ def noise(tmp_path, monkeypatch):
     monkeypatch.setenv("HELMHOLTZ_MIM_DATA", str(tmp_path))
 
 
-def test_runs_have_names_of_their_own():
-    for runs in (search_runs() + shape_runs(), static_runs() + long_runs()):
-        assert len({run.name for run in runs}) == len(set(runs)) == len(runs)
+def test_runs_have_files_of_their_own(tmp_path):
+    runs = search_runs() + shape_runs() + static_runs() + long_runs()
+    assert len({kept_static(tmp_path).path(run) for run in runs}) == len(set(runs)) == len(runs)
     assert set(KEPT) == {*long_runs(seeds=1), *SWITCHES}
 
 
@@ -54,12 +57,13 @@ def test_a_run_is_done_once_and_read_back(method, tmp_path):
     do_static([run], tmp_path)
     table = stored_static([run], tmp_path)
     assert table.particles.tolist() == [1, 10] and (table.nats < 0).all() and (table.method == method).all()
-    history = stored_static([run], tmp_path, ".history")
+    history = stored_static([run], tmp_path, "history.csv")
     assert set(history.measure) == {"active", "I upper bound", "L10"}
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     do_static([run], tmp_path)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*partial*"))
+    assert dreams_of(run, kept_static(tmp_path)).shape == (100, 784)
 
 
 def test_the_same_run_ends_the_same(tmp_path):
@@ -75,10 +79,22 @@ def test_kept_machines_can_be_judged_further(tmp_path, monkeypatch):
     monkeypatch.setattr("helmholtz_mim.mnist_static.KEPT", [run])
     monkeypatch.setattr("helmholtz_mim.mnist_static.long_runs", lambda seeds: [run])
     do_static([run], tmp_path)
-    assert load(tmp_path / f"{run.name}.safetensors").prior.bias.dtype == torch.float16
+    assert load(kept_static(tmp_path).path(run, "safetensors")).prior.bias.dtype == torch.float16
     assert kept(run, tmp_path).prior.bias.dtype == torch.float32
     climb_static(tmp_path, particles=100)
-    assert pd.read_csv(tmp_path / "further.csv").particles.tolist() == [1, 10, 100]
+    assert kept_static(tmp_path).read(further_ladders(100)).particles.tolist() == [1, 10, 100]
+    with pytest.raises(FileNotFoundError, match="helmholtz-mim table static makes them"):
+        kept_static(tmp_path).read(further_ladders(10))
+
+
+def test_the_weights_of_another_run_are_refused(tmp_path):
+    runs = [StaticRun("mim", **QUICK), StaticRun("mim", seed=1, **QUICK)]
+    store = kept_static(tmp_path)
+    save(HelmholtzMachine((784, 6, 4), bias=True), store.path(runs[0], "safetensors"), **store.record(runs[0]))
+    assert kept(runs[0], tmp_path).sizes == (784, 6, 4)
+    store.path(runs[0], "safetensors").rename(store.path(runs[1], "safetensors"))
+    with pytest.raises(ValueError, match="was not made by this run: remove it, and helmholtz-mim table static makes it again"):
+        kept(runs[1], tmp_path)
 
 
 def test_missing_runs_name_the_command(tmp_path):
