@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from helmholtz_mim import HelmholtzMachine, downward, encode, entropy, exact_report, load, upward, well_formed
 from helmholtz_mim.cli import main
-from helmholtz_mim.comparison import PANELS, Run, against, draw_dynamics, dynamics, execute, liu_columns, per_seed, scheme
+from helmholtz_mim.comparison import PANELS, Run, against, draw_dynamics, dynamics, execute, execute_all, liu_columns, per_seed, scheme
 from helmholtz_mim.meaning import causal, complement, predictive
 
 
@@ -53,6 +53,15 @@ def test_paired_differences(small):
     assert table.loc["mim", "difference"] == pytest.approx((rows["mim"] - rows["wake-sleep"]).mean())
     assert table.loc["mim", "from"] < table.loc["mim", "difference"] < table.loc["mim", "to"]
     assert 0 <= table.loc["mim", "p"] <= 1 and table["seeds"].eq(3).all()
+
+
+def test_two_runs_are_never_pooled_into_one_row(tmp_path):
+    runs = [Run(epochs=2, seeds=2, lr=lr, batch=batch) for batch, lr in ((100, 0.1), (300, 0.3))]
+    table = execute_all(runs, tmp_path, processes=1)
+    with pytest.raises(ValueError, match="add batch, lr to the columns"):
+        per_seed(table, ["scheme"])
+    apart = per_seed(table, ["scheme", "batch", "lr"])
+    assert len(apart) == 4 and set(zip(apart.batch, apart.lr, strict=True)) == {(100, 0.1), (300, 0.3)}
 
 
 def test_the_published_columns_on_an_ignorant_machine():
