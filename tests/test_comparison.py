@@ -1,10 +1,13 @@
 """Runs, resuming, the columns of the tables, and the meaning of states."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from helmholtz_mim import HelmholtzMachine, downward, encode, entropy, exact_report, load, upward, well_formed
+from helmholtz_mim import cli
 from helmholtz_mim.cli import main
 from helmholtz_mim.comparison import PANELS, Run, against, draw_dynamics, dynamics, execute, execute_all, liu_columns, per_seed, scheme
 from helmholtz_mim.meaning import causal, complement, predictive
@@ -62,6 +65,13 @@ def test_two_runs_are_never_pooled_into_one_row(tmp_path):
         per_seed(table, ["scheme"])
     apart = per_seed(table, ["scheme", "batch", "lr"])
     assert len(apart) == 4 and set(zip(apart.batch, apart.lr, strict=True)) == {(100, 0.1), (300, 0.3)}
+
+
+def test_the_printed_table_keeps_runs_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "execute_all", partial(execute_all, processes=1))
+    table = cli.experiment(lambda seeds: [Run(scheme="flip", epochs=1, batch=905, rate=r, seeds=seeds) for r in (0.05, 0.5)],
+                           exact_report, tmp_path, resume=False, seeds=2)  # fmt: skip
+    assert len(table) == 2 and set(table.index.get_level_values("rate")) == {0.05, 0.5}
 
 
 def test_the_published_columns_on_an_ignorant_machine():
