@@ -281,7 +281,7 @@ class Compare:
 def experiment(runs: Callable, report: Callable, folder: Path, resume: bool, seeds: int = 16) -> pd.DataFrame:
     "Do the runs on the small worlds; the mean over seeds of the main measures."
     table = execute_all(runs(seeds), folder, report, resume=resume)
-    by = ["data", "bias", "scale", "batch", "lr", "every", "scheme"]
+    by = ["data", "bias", "scale", "batch", "lr", "every", "scheme", "rate", "epochs"]
     main = ("KL.recognition.0", "off-support", "I.recognition", "normalised")
     return per_seed(table, by).groupby(by)[[c for c in table if str(c).startswith(main)]].mean()
 

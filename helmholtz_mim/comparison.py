@@ -322,6 +322,9 @@ PATTERNS = 905  # of the well-formed rhythms, and so the steps of an online epoc
 # %% ../nbs/13_comparison.ipynb #13-25
 def per_seed(table: pd.DataFrame, by: list[str], records: int = 50) -> pd.DataFrame:
     "The mean of each measure over the last records of every seed; `by` are the columns that tell runs apart."
+    pooled = [c for c in asdict(Run()) if c in table and c not in by and (table.groupby(by)[c].nunique() > 1).any()]
+    if pooled:
+        raise ValueError(f"runs that differ would be pooled into one row: add {', '.join(pooled)} to the columns that tell runs apart")
     steps = table.groupby([*by, "step"], dropna=False).size().reset_index()[[*by, "step"]]
     last = steps.groupby(by).step.nlargest(records).reset_index()[[*by, "step"]]
     return table.merge(last, on=[*by, "step"]).groupby([*by, "replica"]).mean(numeric_only=True).reset_index()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from helmholtz_mim import HelmholtzMachine, comparison, downward, encode, entropy, exact_report, load, upward, well_formed
+from helmholtz_mim import HelmholtzMachine, cli, comparison, downward, encode, entropy, exact_report, load, upward, well_formed
 from helmholtz_mim.cli import main
 from helmholtz_mim.comparison import (
     PANELS,
@@ -129,6 +129,22 @@ def test_paired_differences(small):
     assert table.loc["mim", "difference"] == pytest.approx((rows["mim"] - rows["wake-sleep"]).mean())
     assert table.loc["mim", "from"] < table.loc["mim", "difference"] < table.loc["mim", "to"]
     assert 0 <= table.loc["mim", "p"] <= 1 and table["seeds"].eq(3).all()
+
+
+def test_two_runs_are_never_pooled_into_one_row(tmp_path):
+    runs = [Run(epochs=2, seeds=2, lr=lr, batch=batch) for batch, lr in ((100, 0.1), (300, 0.3))]
+    table = execute_all(runs, tmp_path, processes=1)
+    with pytest.raises(ValueError, match="add batch, lr to the columns"):
+        per_seed(table, ["scheme"])
+    apart = per_seed(table, ["scheme", "batch", "lr"])
+    assert len(apart) == 4 and set(zip(apart.batch, apart.lr, strict=True)) == {(100, 0.1), (300, 0.3)}
+
+
+def test_the_printed_table_keeps_runs_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "execute_all", partial(execute_all, processes=1))
+    table = cli.experiment(lambda seeds: [Run(scheme="flip", epochs=1, batch=905, rate=r, seeds=seeds) for r in (0.05, 0.5)],
+                           exact_report, tmp_path, resume=False, seeds=2)  # fmt: skip
+    assert len(table) == 2 and set(table.index.get_level_values("rate")) == {0.05, 0.5}
 
 
 def test_the_published_columns_on_an_ignorant_machine():
