@@ -10,7 +10,7 @@ const STYLE = `
 .channel .frame { fill: none; stroke: var(--lively-rule); } .channel .chosen { fill: none; stroke: var(--lively-ink); stroke-width: 1.6; }
 .channel .information { fill: var(--lively-recognition); } .channel .noise { fill: var(--lively-data); fill-opacity: .35; } .channel .unused { fill: none; stroke: var(--lively-rule); }
 .channel .states { display: flex; font-size: 10px; justify-content: space-around; } .channel p { font-variant-numeric: tabular-nums; margin: .3rem 0 .6rem; }
-.channel dl { display: grid; gap: 0 .8rem; grid-template-columns: max-content max-content; margin: .4rem 0 0; } .channel :is(dt, dd) { font-variant-numeric: tabular-nums; font-weight: 400; margin: 0; } .channel dd { text-align: right; }
+.channel dl { display: grid; gap: 0 .8rem; grid-template-columns: max-content max-content; margin: .4rem 0 0; } .channel :is(dt, dd) { font-variant-numeric: tabular-nums; float: none; font-weight: 400; margin: 0; padding: 0; width: auto; } .channel dd { text-align: right; }
 .channel-verdict { font-weight: 600; margin: 0 0 .6rem; min-height: 2.8em; }
 @media (max-width: 640px) { .channel { grid-template-columns: minmax(0, 1fr); } .channel-verdict { min-height: 4.2em; } }`;
 

@@ -43,7 +43,8 @@ function engine() {
 
   const tick = () => {
     const start = performance.now();
-    debt = Math.min(debt + (rate * (start - before)) / 1000, Math.max(1, rate / 10), until - training.steps); // what it cannot do in time is let go
+    // what it cannot do in time is let go
+    debt = Math.min(debt + (rate * (start - before)) / 1000, Math.max(1, rate / 10), until - training.steps);
     before = start;
     for (let slice; debt >= 1 && performance.now() - start < FRAME; debt -= slice) training.run((slice = Math.min(Math.floor(debt), 500)));
     if (performance.now() - shown > FRAME) report();
@@ -152,7 +153,8 @@ function render({ model, el }) {
   };
 
   trainer.onmessage = ({ data }) => {
-    if (data.life !== life) return; // of a machine that is gone
+    // of a machine that is gone
+    if (data.life !== life) return;
     if (data.done) {
       play(false);
       show(latest);
@@ -166,7 +168,8 @@ function render({ model, el }) {
   const tell = () => {
     const { steps, H, I, KL, recognition, generative } = latest, weights = weightRows({ sizes, recognition, generative });
     const finite = ([way, values]) => [way, values.map((nats) => (Number.isFinite(nats) ? nats : null))];
-    const resting = running ? {} : { history };
+    // a copy: a model sees no change in a list that it has
+    const resting = running ? {} : { history: [...history] };
     publish({ steps, weights, H, I, KL: Object.fromEntries(Object.entries(KL).map(finite)), dead: collapsed(latest), ...resting }, running ? 300 : 0);
   };
 
