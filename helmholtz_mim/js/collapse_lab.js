@@ -17,7 +17,7 @@ const traits = {
   "computes": {
     "steps": "days and nights so far", "weights": "of both networks, rows for each layer, the bias last",
     "H": "entropy of each layer in either direction, nats", "I": "information of neighbouring layers, nats",
-    "KL": "of the other direction from this one, nats; null if infinite", "dead": "layers that have collapsed",
+    "KL": "KL(this direction ‖ the other) of each layer, nats; None if infinite", "dead": "layers that have collapsed",
     "history": "once it rests: steps, and entropy, information and divergence by recognition at each"
   }
 };

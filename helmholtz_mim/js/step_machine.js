@@ -17,7 +17,7 @@ const STYLE = `
 const traits = {
   "moves": { "phase": "wake, sleep or both in turn", "running": "whether it plays", "speed": "steps a second, 1 to 20", "seed": "of the walk, which begins anew" },
   "computes": {
-    "now": "the phase, and the layer that is being decided, or learn", "patterns": "of each layer, null where it is not decided yet",
+    "now": "the phase, and the layer that is being decided, or learn", "patterns": "of each layer, None where it is not decided yet",
     "probabilities": "that the units of each layer fired", "weights": "of both networks, rows for each layer, the bias last"
   }
 };
