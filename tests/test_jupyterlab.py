@@ -68,11 +68,12 @@ def server(tmp_path_factory):
     cells = [nbformat.v4.new_code_cell(text) for text in CELLS.strip().split("\n\n")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "figures.ipynb")
-    homes = {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
-    quiet = ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None", "--LabApp.extension_manager=readonly"]
-    own = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
+    homes = {f"JUPYTER_{kind}_DIR": str(folder / kind) for kind in ("CONFIG", "DATA", "RUNTIME")} | {"IPYTHONDIR": str(folder / "ipython")}
+    own = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", f"--IdentityProvider.token={TOKEN}"]
+    quiet = ["check_for_updates_class=jupyterlab.NeverCheckForUpdate", "news_url=None", "extension_manager=readonly"]
+    command = [sys.executable, "-m", "jupyterlab", *own, *(f"--LabApp.{option}" for option in quiet)]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-m", "jupyterlab", *own, *quiet], env=os.environ | homes, cwd=folder, stdout=log, stderr=log)
+        process = subprocess.Popen(command, env=os.environ | homes, cwd=folder, stdout=log, stderr=log)
         try:
             yield address(process, folder)
         finally:

@@ -87,7 +87,7 @@ export function mount(render, key, state) {
 export const within = (min, max) => ({ may: `a number from ${min} to ${+max.toPrecision(4)}`, test: (v) => typeof v === "number" && v >= min && v <= max });
 export const whole = (min, max) => ({ may: `a whole number from ${min} to ${max}`, test: (v) => Number.isInteger(v) && v >= min && v <= max });
 export const among = (values) => ({ may: `one of ${values.join(", ")}`, test: (v) => values.includes(v) });
-export const each = (kinds) => ({ may: `a list of ${kinds.length}: ${kinds.map(({ may }) => may).join(", ")}`, test: (v) => Array.isArray(v) && v.length === kinds.length && kinds.every(({ test }, i) => test(v[i])) });
+export const each = (kinds) => ({ may: `a list of ${kinds.length}: ${[...new Set(kinds.map(({ may }) => may))].join(", ")}`, test: (v) => Array.isArray(v) && v.length === kinds.length && kinds.every(({ test }, i) => test(v[i])) });
 
 // Share a figure with Python. `traits`: those that move it and those it computes, in words. `moves`: what each of the former may be,
 // its value now, and how to move it. A value that may not be is put back, and the figure says why.
