@@ -54,9 +54,6 @@ print(json.dumps([lab.value("scheme"), lab.value("every"), lab.value("steps"), [
 """
 
 
-expect = pytest.importorskip("playwright.sync_api").expect
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """The address of a JupyterLab of our own, which asks nobody outside for anything, with a notebook of the cells above."""
@@ -129,6 +126,8 @@ def lasting(figure, steps):
 
 
 def test_figures_talk_to_python(notebook):
+    from playwright.sync_api import expect
+
     figure = run(notebook, 1)
     figure.get_by_label("sharpness").focus()
     notebook.keyboard.press("Home")
@@ -148,6 +147,8 @@ def test_figures_talk_to_python(notebook):
 
 
 def test_lab_talks_to_python(notebook):
+    from playwright.sync_api import expect
+
     figure = run(notebook, 6)
     lasting(figure, 3 * 905)
     expect(figure.get_by_role("button", name="Play")).to_be_visible()
