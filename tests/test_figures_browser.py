@@ -10,13 +10,14 @@ import pytest
 import torch
 from helmholtz_mim import BinaryLayer, HelmholtzMachine, channel, entropy, exact_report, mutual_information, well_formed
 from helmholtz_mim.categorical import unit_gains
-from helmholtz_mim.collapse import SIZES, guess_entropies
+from helmholtz_mim.collapse import SIZES, collapse_lab, guess_entropies
 from helmholtz_mim.comparison import NEVER, interleave_dial
 from helmholtz_mim.exact import channel_inspector
 from helmholtz_mim.factorial import likelier
 from helmholtz_mim.switches import generative_blocks, latent_switches
 from helmholtz_mim.training import splitmix64
-from helmholtz_mim.widgets import Interactive, source
+from helmholtz_mim.widgets import Interactive, source, traits
+from traitlets import TraitError
 
 DIGITS = (64, 32, 16, 8)
 
@@ -186,6 +187,122 @@ def test_figure_follows_the_theme(opened, figure):
         page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
         seen.append(page.evaluate("getComputedStyle(document.querySelector('.lively')).getPropertyValue('--lively-recognition')"))
     assert seen == ["#0072b2", "#6cbdf0"]
+
+
+# What a figure shares with Python
+
+
+def coin():
+    return Interactive("coin", {"p": 0.8}, alt="a coin")
+
+
+def walk():
+    state = dict(sizes=[4, 3, 2], words=[3, 5, 6, 9], lr=0.2, seed=1, before=20, phases=["wake", "sleep"])
+    return Interactive("step_machine", state, alt="a small machine")
+
+
+SHARED = FIGURES | {"coin": coin, "walk": walk, "lab": lambda: collapse_lab(epochs=2)}
+MOVES = {  # for each figure: what Python sets, and a value that cannot be
+    "likelier": ({"q": 0.123, "t": 0.5, "epsilon": 0.5}, {"q": 1.5}),
+    "switches": ({"top": [1, 0, 1, 0, 1, 0, 1, 0], "machine": "dead", "seed": 7}, {"top": [1, 0]}),
+    "guess": ({"guesses": [1.0, 2.0, 3.0, 0.5], "revealed": True}, {"guesses": [1.0, 2.0, 3.0, 5.0]}),
+    "inspector": ({"x": 3, "sharpness": 2.25, "pull": 1.0}, {"x": 16}),
+    "dial": ({"every": 50, "rate": 0.05}, {"every": 3}),
+    "coin": ({"p": 0.25}, {"p": "half"}),
+    "walk": ({"phase": "sleep", "seed": 5, "speed": 20, "running": True}, {"phase": "both"}),
+    "lab": ({"scheme": "mim", "every": 7, "lr": 0.05, "speed": 2.5, "seed": 3, "running": False}, {"scheme": "mimm"}),
+}
+
+
+@pytest.fixture
+def shared(alive):
+    """A function that shows a figure beside a model as a notebook's: `tell(name, value)` is Python setting a trait."""
+
+    def show(figure):
+        page = alive(figure)
+        page.evaluate(
+            """async ([text, state]) => {
+              document.body.replaceChildren();
+              const { default: figure } = await import(`data:text/javascript;base64,${text}`), heard = {};
+              window.state = state;
+              const set = (name, value) => ((state[name] = value), heard[`change:${name}`]?.());
+              const model = { get: (name) => state[name], set, on: (event, call) => (heard[event] = call), save_changes() {} };
+              window.tell = set;
+              figure.render({ model, el: document.body.appendChild(document.createElement("div")) });
+            }""",
+            [base64.b64encode(figure.live._esm.encode()).decode(), figure.model],
+        )
+        return page
+
+    return show
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_all_that_is_declared_is_shared(shared, name):
+    figure, (moves, wrong) = SHARED[name](), MOVES[name]
+    declared, page = traits(figure.name), shared(SHARED[name]())
+    assert set(moves) == set(declared["moves"])
+    if name == "lab":
+        page.wait_for_function("state.history && state.steps === 2 * 905")
+    for trait, value in moves.items():
+        page.evaluate("([name, value]) => tell(name, value)", [trait, value])
+    page.wait_for_function("names => names.every((name) => state[name] != null)", arg=[*moves, *declared["computes"]])
+    assert {trait: page.evaluate("name => state[name]", trait) for trait in moves} == moves
+    assert page.locator("[role=alert]").inner_text() == ""
+    (trait, value), = wrong.items()
+    page.evaluate("([name, value]) => tell(name, value)", [trait, value])
+    assert page.locator("[role=alert]").inner_text().startswith(f"{trait} cannot be ")
+    page.wait_for_function("([name, value]) => JSON.stringify(state[name]) === JSON.stringify(value)", arg=[trait, moves[trait]])
+
+
+@pytest.mark.parametrize("name", sorted(set(SHARED) - {"lab"}))
+def test_each_move_is_drawn(shared, name):
+    page = shared(SHARED[name]())
+    for trait, value in MOVES[name][0].items():
+        before = page.evaluate("document.body.innerHTML")
+        settings = "[...document.querySelectorAll('input')].map((i) => `${i.value} ${i.checked}`).join()"
+        set_before = page.evaluate(settings)
+        page.evaluate("([name, value]) => tell(name, value)", [trait, value])
+        assert (page.evaluate("document.body.innerHTML"), page.evaluate(settings)) != (before, set_before), trait
+
+
+def test_lab_obeys_python(shared):
+    page = shared(collapse_lab(epochs=2))
+    page.wait_for_function("state.history && state.steps === 2 * 905")
+    page.evaluate("tell('scheme', 'mim'), tell('speed', 3), tell('running', true)")
+    assert page.get_by_role("radio", name="MIM").is_checked() and page.get_by_role("button", name="Pause").is_visible()
+    page.wait_for_function("state.steps > 2 * 905 + 300")
+    page.evaluate("tell('running', false)")
+    page.wait_for_function("state.history.at(-1).steps === state.steps")
+    assert page.evaluate("state.history[0].steps") == 0
+    page.evaluate("tell('seed', 9)")
+    assert page.locator("select").input_value() == "9"
+    page.wait_for_function("state.steps < 2 * 905")
+
+
+def test_walk_has_the_weights_that_it_draws(shared):
+    page = shared(walk())
+    page.get_by_role("button", name="Step").click()
+    assert page.evaluate("state.now") == ["wake", 0] and page.evaluate("state.patterns.slice(1)") == [None, None]
+    weights = page.evaluate("state.weights")
+    assert [np.shape(w) for w in weights["recognition"]] == [(5, 3), (4, 2)]
+    assert [np.shape(w) for w in weights["generative"]] == [(4, 4), (3, 3), (1, 2)]
+    said = float(re.search(r"weight ([+−]\d+\.\d+)", page.inner_text(".walk-weight"))[1].replace("−", "-"))
+    assert said in [round(w, 3) for ways in weights.values() for block in ways for row in block for w in row]
+
+
+def test_typo_is_an_error():
+    figure = coin()
+    with pytest.raises(ValueError, match="no trait 'entropi'; it has p, entropy"):
+        figure.value("entropi")
+    with pytest.raises(ValueError, match="'entropy' is not computed yet"):
+        figure.value("entropy")
+    with pytest.raises(AttributeError, match="no trait 'P' to set"):
+        figure.live.P = 0.5
+    with pytest.raises(TraitError, match="read-only"):
+        figure.live.entropy = 0.5
+    figure.live.set_state({"entropy": 0.5})
+    assert figure.value("entropy") == 0.5
 
 
 # Likelier than usual?

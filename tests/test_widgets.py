@@ -406,6 +406,89 @@ def test_lab_fits_and_follows_the_theme(show, width, theme):
     assert colour == {"light": "rgb(0, 114, 178)", "dark": "rgb(108, 189, 240)"}[theme]
 
 
+@pytest.fixture
+def kit(browser):
+    """A page that has the toolkit kit.js as `kit`."""
+    page = browser.new_page()
+    text = base64.b64encode(source("kit").encode()).decode()
+    page.evaluate("async (text) => (window.kit = await import(`data:text/javascript;base64,${text}`), 0)", text)
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("strides", [[1000], [1, 50_000], [50_000, 1], [0, 7]])
+def test_timeline_is_even_and_keeps_its_ends(kit, strides):
+    """Ten thousand points of one run, whose pace changes half way."""
+    steps = np.cumsum([0, *np.repeat(strides, 10_000 // len(strides))]).tolist()
+    kept = kit.evaluate(
+        """(steps) => {
+          const keep = kit.timeline(480);
+          return steps.map((steps) => keep({ steps })).at(-1).map((point) => point.steps);
+        }""",
+        steps,
+    )
+    assert kept[0] == 0 and kept[-1] == steps[-1] and 240 <= len(kept) <= 480
+    assert max(np.diff(kept)) <= max(2 * steps[-1] / 240, *strides) and min(np.diff(kept)[:-1]) >= 1
+
+
+def played(show, **options):
+    """The lab, trained for three epochs and at rest."""
+    page = show(collapse_lab(epochs=3), **options)
+    finished(page, 3)
+    return page
+
+
+def test_lab_owes_nothing_after_a_change_of_speed(show):
+    page = played(show)
+    speed = page.locator("input[type=range]")
+    speed.fill("5")
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function(f"document.querySelector('[data-steps]').dataset.steps > {20 * 905}")
+    speed.fill("0")
+    page.wait_for_timeout(500)
+    at = steps(page)
+    page.wait_for_timeout(1500)
+    assert steps(page) - at <= 4
+
+
+def test_lab_forgets_what_it_cannot_do_in_time(show):
+    page = played(show)
+    page.locator("input[type=range]").fill("2")
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function(f"document.querySelector('[data-steps]').dataset.steps > {3 * 905}")
+    assert steps(page) < 3 * 905 + 100
+
+
+@pytest.mark.parametrize("out", ["hidden", "scrolled"])
+def test_lab_rests_unseen_and_owes_nothing(show, out):
+    page = played(show)
+    page.locator("input[type=range]").fill("3")
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function(f"document.querySelector('[data-steps]').dataset.steps > {3 * 905 + 50}")
+    unseen(page, out, True)
+    page.wait_for_timeout(300)
+    at = steps(page)
+    page.wait_for_timeout(3000)
+    assert steps(page) == at
+    unseen(page, out, False)
+    page.wait_for_function("at => document.querySelector('[data-steps]').dataset.steps > at", arg=at)
+    assert steps(page) < at + 1500
+
+
+def unseen(page, out, away):
+    """Scroll the figure out of view, or make the page believe that its tab is hidden; and back."""
+    if out == "scrolled":
+        page.evaluate("away => (document.body.style.paddingTop = away ? '9000px' : '0')", away)
+    else:
+        page.evaluate(
+            """away => {
+              Object.defineProperty(document, "hidden", { configurable: true, get: () => away });
+              document.dispatchEvent(new Event("visibilitychange"));
+            }""",
+            away,
+        )
+
+
 def test_patterns_are_the_same(core):
     bits = well_formed(12).bits
     js = core.evaluate("(words) => core.patterns(12, words).bits.map((b) => [...b])", encode(bits).tolist())
@@ -473,3 +556,18 @@ def test_weight_tells_its_change(walk):
     assert change == pytest.approx(lr * (target - expected) * active, abs=2e-3)
     page.locator("svg").first.locator(".hand").nth(3).dispatch_event("pointerenter")
     assert "is the teacher now" in page.inner_text(".walk-weight")
+
+
+@pytest.mark.parametrize("out", ["hidden", "scrolled"])
+def test_walk_rests_unseen(walk, out):
+    page = walk("wake")
+    page.get_by_label("speed").fill("20")
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function("before => document.querySelector('.walk-story').textContent !== before", arg=story(page))
+    unseen(page, out, True)
+    page.wait_for_timeout(200)
+    before = story(page)
+    page.wait_for_timeout(600)
+    assert story(page) == before
+    unseen(page, out, False)
+    page.wait_for_function("before => document.querySelector('.walk-story').textContent !== before", arg=before)

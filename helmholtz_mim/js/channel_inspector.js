@@ -1,5 +1,5 @@
 // Channel inspector: where does each input state go, and how much of what comes out is about what went in?
-import { announcer, bars, draw, ground, make, slider } from "./kit.js";
+import { announcer, bars, draw, ground, make, share, slider, whole, within } from "./kit.js";
 import { conditionalEntropy, divergence, entropy, logits, push, table } from "./core.js";
 
 const STYLE = `
@@ -10,9 +10,17 @@ const STYLE = `
 .channel .frame { fill: none; stroke: var(--lively-rule); } .channel .chosen { fill: none; stroke: var(--lively-ink); stroke-width: 1.6; }
 .channel .information { fill: var(--lively-recognition); } .channel .noise { fill: var(--lively-data); fill-opacity: .35; } .channel .unused { fill: none; stroke: var(--lively-rule); }
 .channel .states { display: flex; font-size: 10px; justify-content: space-around; } .channel p { font-variant-numeric: tabular-nums; margin: .3rem 0 .6rem; }
-.channel dl { display: grid; gap: 0 .8rem; grid-template-columns: max-content max-content; margin: .4rem 0 0; } .channel :is(dt, dd) { font-variant-numeric: tabular-nums; font-weight: 400; margin: 0; } .channel dd { text-align: right; }
+.channel dl { display: grid; gap: 0 .8rem; grid-template-columns: max-content max-content; margin: .4rem 0 0; } .channel :is(dt, dd) { font-variant-numeric: tabular-nums; float: none; font-weight: 400; margin: 0; padding: 0; width: auto; } .channel dd { text-align: right; }
 .channel-verdict { font-weight: 600; margin: 0 0 .6rem; min-height: 2.8em; }
 @media (max-width: 640px) { .channel { grid-template-columns: minmax(0, 1fr); } .channel-verdict { min-height: 4.2em; } }`;
+
+const traits = {
+  "moves": { "x": "input state, as a number", "sharpness": "0 to 5", "pull": "to one state, 0 to 8" },
+  "computes": {
+    "H": "entropy of the output, nats", "noise": "H(Y|X), nats", "I": "information, nats",
+    "channel": "p(y|x), a row for each x", "KL": "of each row from the output of all, nats"
+  }
+};
 
 const word = (k, n) => k.toString(2).padStart(n, "0");
 
@@ -22,6 +30,11 @@ function render({ model, el }) {
   const evenly = new Float64Array(rows).fill(1 / rows), most = n * Math.LN2;
   ground(el, model);
   const say = announcer(el);
+  const publish = share(el, model, traits, {
+    x: [whole(0, rows - 1), () => state.x, (x) => change({ x })],
+    sharpness: [within(0, 5), () => state.sharpness, (sharpness) => change({ sharpness })],
+    pull: [within(0, 8), () => state.pull, (pull) => change({ pull })],
+  });
 
   // the channel as the sliders have it: logits times sharpness, plus a pull of every unit towards one state
   const raw = logits(Float64Array.from(weights), inputs, n);
@@ -83,8 +96,7 @@ function render({ model, el }) {
     const words = judge(result);
     if (aloud) say("x" in some ? about.textContent : words);
     verdict.textContent = words;
-    for (const [name, value] of Object.entries({ ...state, H, noise, I })) model.set(name, value);
-    model.save_changes();
+    publish({ ...state, H, noise, I, channel: P.map((p) => [...p]), KL: apart });
   }
   const controls = {
     x: slider("input state x", { max: rows - 1, step: 1, value: state.x, show: (k) => word(k, inputs) }, (x) => change({ x })),

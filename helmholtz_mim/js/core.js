@@ -141,6 +141,12 @@ export class Machine {
   }
 }
 
+/** The weights of a machine as lists of rows: one for each input, and the bias last. */
+export function weightRows({ sizes, recognition, generative }) {
+  const rows = (block, n) => Array.from({ length: block.length / n }, (_, i) => [...block.subarray(i * n, (i + 1) * n)]);
+  return { recognition: recognition.map((block, l) => rows(block, sizes[l + 1])), generative: generative.map((block, l) => rows(block, sizes[l])) };
+}
+
 /** Patterns of n bits, given as numbers: { n, words, bits }. */
 export function patterns(n, words) {
   const bits = words.map((word) => Uint8Array.from({ length: n }, (_, j) => (word >> (n - 1 - j)) & 1));

@@ -1,5 +1,5 @@
 // Guess, then see: what is the entropy of each layer after training? The reader's guess first, then the truth.
-import { announcer, button, draw, ground, make } from "./kit.js";
+import { among, announcer, button, draw, each, ground, make, share, within } from "./kit.js";
 
 const STYLE = `
 .guess .layer { align-items: center; display: grid; gap: .1rem .9rem; grid-template: "name row words" / 8rem minmax(0, 1fr) 8.6rem; margin-bottom: .3rem; }
@@ -13,16 +13,26 @@ const STYLE = `
 .guess .hidden { visibility: hidden; } .guess-verdict { margin: 0 0 .7rem; min-height: 4.2em; }
 @media (max-width: 640px) { .guess .layer { grid-template: "name words" "row row" / max-content minmax(0, 1fr); } .guess output { min-height: 1.3em; text-align: right; } .guess-verdict { min-height: 7em; } }`;
 
+const traits = {
+  "moves": { "guesses": "the entropy of each hidden layer, nats", "revealed": "whether the truth is shown" },
+  "computes": { "truth": "mean entropy of each hidden layer, nats, once revealed", "scores": "guess minus truth, nats, once revealed" }
+};
+
 const WIDTH = 500, HEIGHT = 34;
 const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
 const list = (names) => (names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0]);
 
 function render({ model, el }) {
   const sizes = model.get("sizes"), entropies = model.get("entropies"), top = sizes.length - 1;
-  const most = sizes.map((n) => n * Math.LN2), truth = entropies.map(mean), guesses = [...(model.get("guesses") ?? most)];
-  let revealed = false;
+  const most = sizes.map((n) => n * Math.LN2), truth = entropies.map(mean), guesses = [truth[0], ...(model.get("guesses") ?? most.slice(1))];
+  let revealed = model.get("revealed") ?? false;
   ground(el, model);
-  const say = announcer(el), scale = (nats) => (WIDTH * nats) / Math.max(...most);
+  const say = announcer(el);
+  const publish = share(el, model, traits, {
+    guesses: [each(most.slice(1).map((nats) => within(0, nats))), () => guesses.slice(1), (some) => (guesses.splice(1, top, ...some), show())],
+    revealed: [among([false, true]), () => revealed, (now) => reveal(now)],
+  });
+  const scale = (nats) => (WIDTH * nats) / Math.max(...most);
 
   const rows = sizes.map((n, l) => {
     const fixed = l === 0, mine = draw("rect", { y: 0, height: HEIGHT, class: fixed ? "fixed" : "mine" }), words = make("output", {});
@@ -70,22 +80,23 @@ function render({ model, el }) {
   const show = () => {
     rows.forEach((row) => row.show());
     verdict.textContent = revealed ? judge() : ask;
-    reveal.textContent = revealed ? "Guess again" : "Reveal";
-    model.set("guesses", [...guesses]);
-    model.save_changes();
+    revealer.textContent = revealed ? "Guess again" : "Reveal";
+    const hidden = guesses.slice(1), known = truth.slice(1);
+    publish({ guesses: hidden, revealed, truth: revealed ? known : null, scores: revealed ? hidden.map((guess, l) => guess - known[l]) : null });
   };
   function set(l, value) {
     if (revealed) return;
     guesses[l] = Math.min(most[l], Math.max(0, value));
     show();
   }
-  const reveal = button("Reveal", () => {
-    revealed = !revealed;
+  function reveal(now) {
+    revealed = now;
     show();
     say(verdict.textContent);
-  }, { class: "primary" });
+  }
+  const revealer = button("Reveal", () => reveal(!revealed), { class: "primary" });
 
-  el.append(make("style", {}, STYLE), verdict, make("div", { class: "guess" }, ...rows.map((row) => row.node).reverse()), make("div", { class: "controls" }, reveal));
+  el.append(make("style", {}, STYLE), verdict, make("div", { class: "guess" }, ...rows.map((row) => row.node).reverse()), make("div", { class: "controls" }, revealer));
   show();
 }
 

@@ -1,5 +1,5 @@
 // Interleave dial: how often another rule than a coin decides, and what that does to entropy, information and divergence.
-import { announcer, draw, ground, make, slider } from "./kit.js";
+import { among, announcer, draw, ground, make, share, slider } from "./kit.js";
 
 const STYLE = `
 .dial { display: grid; gap: .4rem 1.4rem; grid-template-columns: repeat(3, minmax(0, 1fr)); }
@@ -10,6 +10,11 @@ const STYLE = `
 .dial .none { stroke: currentColor; stroke-dasharray: 4 4; stroke-width: 1.4; } .dial .hand { stroke: var(--lively-ink); stroke-width: 1; }
 .dial-verdict { margin: 0 0 .6rem; min-height: 4.2em; } .dial-verdict span { display: block; font-variant-numeric: tabular-nums; font-weight: 600; }
 @media (max-width: 640px) { .dial { grid-template-columns: minmax(0, 1fr); } .dial .values { min-height: 1.4em; } .dial-verdict { min-height: 8.4em; } }`;
+
+const traits = {
+  "moves": { "every": "the rule decides in every so many-th step", "rate": "of perturbation" },
+  "computes": { "values": "of each measure where the dial stands, nats: MIM, perturbation, neither" }
+};
 
 /** The next number with a plain name. */
 const above = (v) => {
@@ -22,7 +27,12 @@ function render({ model, el }) {
   const [everys, rates, measures, mim, flip, none] = ["everys", "rates", "measures", "mim", "flip", "none"].map((name) => model.get(name));
   const state = { every: everys.indexOf(model.get("every")), rate: rates.indexOf(model.get("rate")) };
   ground(el, model);
-  const say = announcer(el), x = (i) => LEFT + ((W - 2 * LEFT) * i) / (everys.length - 1);
+  const say = announcer(el);
+  const publish = share(el, model, traits, {
+    every: [among(everys), () => everys[state.every], (every) => change({ every: everys.indexOf(every) })],
+    rate: [among(rates), () => rates[state.rate], (rate) => change({ rate: rates.indexOf(rate) })],
+  });
+  const x = (i) => LEFT + ((W - 2 * LEFT) * i) / (everys.length - 1);
 
   // one plot a measure: the mean over seeds with its interval, over how often the rule decides
   const plots = Object.entries(measures).map(([key, name]) => {
@@ -70,9 +80,8 @@ function render({ model, el }) {
     const lines = [["is-mim", tell("MIM", mim)], ["is-flip", tell(`Perturbation at ${rates[state.rate]}`, flip[state.rate])]];
     verdict.replaceChildren(`In ${nth(everys[state.every])}, compared with plain wake-sleep. `, ...lines.map(([scheme, text]) => make("span", { class: scheme }, `${text}. `)));
     if (aloud) say(verdict.textContent);
-    model.set("every", everys[state.every]);
-    model.set("rate", rates[state.rate]);
-    model.save_changes();
+    const here = (key) => ({ mim: mim[key][state.every].mean, flip: flip[state.rate][key][state.every].mean, neither: none[key] });
+    publish({ every: everys[state.every], rate: rates[state.rate], values: Object.fromEntries(Object.keys(measures).map((key) => [key, here(key)])) });
   }
   const controls = {
     every: slider("the rule decides in", { max: everys.length - 1, step: 1, value: state.every, show: (i) => nth(everys[i]) }, (every) => change({ every })),

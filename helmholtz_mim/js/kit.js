@@ -38,6 +38,7 @@ html[data-theme="dark"] .lively, [data-jp-theme-light="false"] .lively {
 .lively .plot { position: relative; } .lively .plot span { font-size: 11px; line-height: 1; position: absolute; white-space: nowrap; }
 .lively .unseen { clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; white-space: nowrap; width: 1px; }
 .lively :is(output, .name) { font-variant-numeric: tabular-nums; } .lively .caption { font-size: .93em; margin: .8rem 0 0; opacity: .85; order: 1; }
+.lively .refusal { border-left: 3px solid var(--lively-generative); margin: 0 0 .6rem; padding-left: .6rem; } .lively .refusal:empty { display: none; }
 @media print { .lively .controls { display: none; } }
 `;
 
@@ -80,6 +81,53 @@ export function mount(render, key, state) {
   };
   place.setAttribute("data-alive", "");
   render({ model, el: place.appendChild(make("div")) });
+}
+
+/** What a trait may be: for `share`. */
+export const within = (min, max) => ({ may: `a number from ${min} to ${+max.toPrecision(4)}`, test: (v) => typeof v === "number" && v >= min && v <= max });
+export const whole = (min, max) => ({ may: `a whole number from ${min} to ${max}`, test: (v) => Number.isInteger(v) && v >= min && v <= max });
+export const among = (values) => ({ may: `one of ${values.join(", ")}`, test: (v) => values.includes(v) });
+export const each = (kinds) => ({ may: `a list of ${kinds.length}: ${[...new Set(kinds.map(({ may }) => may))].join(", ")}`, test: (v) => Array.isArray(v) && v.length === kinds.length && kinds.every(({ test }, i) => test(v[i])) });
+
+// Share a figure with Python. `traits`: those that move it and those it computes, in words. `moves`: what each of the former may be,
+// its value now, and how to move it. A value that may not be is put back, and the figure says why.
+/** Gives publish(values, pause): Python hears at once or, with a pause, at most once in so many milliseconds. */
+export function share(el, model, traits, moves) {
+  const refusal = make("p", { class: "refusal", role: "alert" }), json = JSON.stringify;
+  const known = (names, among) => names.forEach((name) => {
+    if (!(name in among)) throw new Error(`${name} is not declared among the traits of this figure`);
+  });
+  let news = {}, timer = null, last = -Infinity;
+  const send = () => {
+    timer = clearTimeout(timer);
+    last = performance.now();
+    for (const [name, value] of Object.entries(news)) model.set(name, value);
+    news = {};
+    model.save_changes();
+  };
+  const publish = (values, pause = 0) => {
+    known(Object.keys(values), { ...traits.moves, ...traits.computes });
+    Object.assign(news, values);
+    const rest = last + pause - performance.now();
+    if (rest <= 0) send();
+    else timer ??= setTimeout(send, rest);
+  };
+  known(Object.keys(traits.moves), moves);
+  known(Object.keys(moves), traits.moves);
+  for (const [name, [{ may, test }, now, move]] of Object.entries(moves)) {
+    const wrong = (value) => (test(value) ? "" : `${name} cannot be ${json(value)}: it is ${may}.`);
+    if (wrong(now())) throw new Error(wrong(now()));
+    model.on(`change:${name}`, () => {
+      const value = model.get(name);
+      if (json(value) === json(now())) return;
+      refusal.textContent = wrong(value);
+      if (test(value)) move(value);
+      // later: while it tells of a change, a model takes the old value for no change
+      else setTimeout(() => publish({ [name]: now() }));
+    });
+  }
+  el.append(refusal);
+  return publish;
 }
 
 export const button = (text, onclick, attributes = {}) => make("button", { type: "button", onclick, ...attributes }, text);
@@ -196,10 +244,33 @@ export function ceiling(y) {
 /** Whether the reader asked for less motion. */
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-/** Call once when el comes into view. */
-export function whenSeen(el, call) {
-  const watch = new IntersectionObserver((seen) => seen.some((s) => s.isIntersecting) && (watch.disconnect(), call()), { rootMargin: "40px" });
+/** Call with whether el can be seen (in view, in a tab that is not hidden) whenever that changes; returns what ends it. */
+export function watchSeen(el, call) {
+  let inView = false, seen = false;
+  const look = () => {
+    if (seen === (inView && !document.hidden)) return;
+    call((seen = !seen));
+  };
+  const watch = new IntersectionObserver((entries) => ((inView = entries.at(-1).isIntersecting), look()), { rootMargin: "40px" });
   watch.observe(el);
+  document.addEventListener("visibilitychange", look);
+  return () => (watch.disconnect(), document.removeEventListener("visibilitychange", look));
+}
+
+/** A run as at most so many points { steps, … }, evenly thin, with the first and the latest: a function that adds one and gives them. */
+export function timeline(most = 480) {
+  let points = [], gap = 1;
+  const thin = () => {
+    gap = (2 * (points.at(-1).steps - points[0].steps)) / most;
+    let kept = -Infinity;
+    points = points.filter(({ steps }, i) => i === points.length - 1 || (steps - kept >= gap && ((kept = steps), true)));
+  };
+  return (point) => {
+    if (points.length > 1 && points.at(-1).steps - points.at(-2).steps < gap) points.pop();
+    points.push(point);
+    if (points.length > most) thin();
+    return points;
+  };
 }
 
 /** The colours of the palette as they are now, for a canvas: colours(el).recognition. */

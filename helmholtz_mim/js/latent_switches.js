@@ -1,5 +1,5 @@
 // Latent switches: the bits of the top layer by hand, and what the layers below make of them, on the way down to a picture.
-import { announcer, button, calm, choice, draw, ground, make, unpacked } from "./kit.js";
+import { among, announcer, button, calm, choice, draw, each, ground, make, share, unpacked, whole } from "./kit.js";
 import { Machine, Stream } from "./core.js";
 
 const STYLE = `
@@ -17,15 +17,32 @@ const STYLE = `
 .switches-words { font-variant-numeric: tabular-nums; margin: .5rem 0 0; min-height: 2.8em; }
 @media (max-width: 560px) { .switches { grid-template-columns: minmax(0, 1fr); } .switches-pictures { gap: .7rem; } .switches-words { min-height: 5.6em; } .switches-pictures .name { min-height: 4.2em; } }`;
 
+const traits = {
+  "moves": { "top": "the switches, 0 or 1 each", "machine": "the name of the one that dreams", "seed": "of the dream" },
+  "computes": {
+    "p": "probabilities of the units of each layer below, the picture first", "dream": "the picture, 0 or 1 a pixel",
+    "mean": "of many dreams with these switches", "effect": "of the last switch on that mean"
+  }
+};
+
 const DREAMS = 400; // behind every mean picture
 const PAUSE = 350; // milliseconds a layer
 
 function render({ model, el }) {
   const sizes = model.get("sizes"), stored = model.get("machines"), top = sizes.length - 1, pixels = sizes[0];
   const bits = Uint8Array.from(model.get("top")), names = Object.keys(stored);
-  let name = names[0], seed = model.get("seed"), touched = 0, before = [], timers = [];
+  let name = model.get("machine") ?? names[0], seed = model.get("seed"), touched = 0, before = [], timers = [];
   ground(el, model);
   const say = announcer(el);
+  const publish = share(el, model, traits, {
+    top: [each([...bits].map(() => whole(0, 1))), () => [...bits], (some) => {
+      touched = some.findIndex((bit, j) => bit !== bits[j]);
+      bits.set(some);
+      show(true);
+    }],
+    machine: [among(names), () => name, (key) => learnedBy(key)],
+    seed: [whole(0, 2 ** 31 - 1), () => seed, (value) => ((seed = value), show(false, true))],
+  });
 
   const machines = Object.fromEntries(names.map((key) => {
     const machine = new Machine(sizes);
@@ -132,10 +149,7 @@ function render({ model, el }) {
       const effects = compare ? `The same coins now give ${flipped} (outlined) and ${changed[0]} of the ${pixels} pixels another value. ` : "";
       words.textContent = `Switch ${touched + 1} is ${bits[touched] ? "on" : "off"}. ${effects}In the mean picture it moves ${ink.toFixed(1)} of ${pixels} pixels of ink.`;
       if (compare) say(words.textContent);
-      model.set("mean", [...now]);
-      model.set("dream", z[0]);
-      model.set("top", [...bits]);
-      model.save_changes();
+      publish({ top: [...bits], machine: name, seed, p: p.slice(0, top), dream: z[0], mean: [...now], effect: [...difference] });
     };
     if (!slowly || calm()) {
       order.forEach(paint);
@@ -151,7 +165,13 @@ function render({ model, el }) {
   }
 
   const controls = [button("Dream again", () => ((seed += 1), show(false, true)), { class: "primary" }), button("Toss the switches", () => ((seed += 1), toss(), show(false, true)))];
-  const chosen = names.length > 1 ? [choice("learned by", Object.fromEntries(names.map((key) => [key, key])), name, (key) => ((name = key), show(), say(words.textContent)))] : [];
+  const learnedBy = (key) => {
+    name = key;
+    chosen.forEach((node) => node.set(key));
+    show();
+    say(words.textContent);
+  };
+  const chosen = names.length > 1 ? [choice("learned by", Object.fromEntries(names.map((key) => [key, key])), name, learnedBy)] : [];
   const heading = (text) => make("span", { class: "name" }, text);
   el.append(
     make("style", {}, STYLE),

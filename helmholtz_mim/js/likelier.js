@@ -1,5 +1,5 @@
 // Likelier than usual? A step towards firing on the entropy curve, from where a unit usually is and from where it is now.
-import { announcer, draw, ground, make, slider } from "./kit.js";
+import { announcer, draw, ground, make, share, slider, within } from "./kit.js";
 
 const STYLE = `
 .likelier { align-items: start; display: grid; gap: .4rem 1.6rem; grid-template-columns: minmax(0, 1.7fr) minmax(0, 1fr); }
@@ -13,6 +13,11 @@ const STYLE = `
 .likelier .won { background: var(--lively-faint); font-weight: 600; } .likelier-verdict { font-weight: 600; margin: 0 0 .6rem; min-height: 1.4em; }
 @media (max-width: 640px) { .likelier { grid-template-columns: minmax(0, 1fr); } .likelier .square { margin: auto; max-width: 260px; width: 100%; } .likelier-verdict { min-height: 4.2em; } }`;
 
+const traits = {
+  "moves": { "q": "probability of firing now, 0 to 1", "t": "usual frequency, 0 to 1", "epsilon": "step size, 0.02 to 0.98" },
+  "computes": { "scores": "information if silent and if firing, nats", "fires": "whether the unit fires" }
+};
+
 const FINE = 48; // squares along a side of the map
 const h = (p) => (p > 0 && p < 1 ? -p * Math.log(p) - (1 - p) * Math.log(1 - p) : 0);
 const stepped = (r, y, epsilon) => (1 - epsilon) * r + epsilon * y;
@@ -24,6 +29,8 @@ function render({ model, el }) {
   const state = { q: model.get("q"), t: model.get("t"), epsilon: model.get("epsilon") }, tried = new Set();
   ground(el, model);
   const say = announcer(el);
+  const moves = { q: within(0, 1), t: within(0, 1), epsilon: within(0.02, 0.98) };
+  const publish = share(el, model, traits, Object.fromEntries(Object.entries(moves).map(([key, may]) => [key, [may, () => state[key], (x) => change({ [key]: x })]])));
 
   // what the hand does
   const percent = (x) => x.toFixed(2), inside = (x) => Math.round(100 * Math.min(1, Math.max(0, x))) / 100;
@@ -122,11 +129,7 @@ function render({ model, el }) {
     const rule = `${percent(q)} is ${q > t ? "likelier than" : q === t ? "as likely as" : "not likelier than"} ${q === t ? "usual" : `the usual ${percent(t)}`}`;
     verdict.textContent = agreed ? `${fires ? "Firing" : "Silence"} brings ${q === t ? "as much" : "more"} information, and ${rule}: the unit ${fires ? "fires" : "is silent"}.${many}` : `Information and the comparison disagree at q ${q}, t ${t}, ε ${epsilon}.`;
     if (aloud) say(fires ? "the unit fires" : "the unit is silent");
-    model.set("q", q);
-    model.set("t", t);
-    model.set("epsilon", epsilon);
-    model.set("scores", both);
-    model.save_changes();
+    publish({ q, t, epsilon, scores: both, fires });
   }
 
   el.append(

@@ -1,6 +1,6 @@
 // Step the machine: a small machine whose days and nights can be walked through, layer by layer and weight by weight.
-import { announcer, button, choice, draw, ground, make, slider } from "./kit.js";
-import { Machine, Stream, Training, patterns } from "./core.js";
+import { among, announcer, button, choice, draw, ground, make, share, slider, watchSeen, whole } from "./kit.js";
+import { Machine, Stream, Training, patterns, weightRows } from "./core.js";
 
 const STYLE = `
 .walk { display: grid; gap: .2rem 2rem; grid-template-columns: repeat(2, minmax(0, 1fr)); }
@@ -14,6 +14,14 @@ const STYLE = `
 .walk-story { font-weight: 600; margin: .5rem 0 .2rem; min-height: 2.8em; } .walk-weight { font-variant-numeric: tabular-nums; margin: 0; min-height: 2.8em; }
 @media (max-width: 560px) { .walk { grid-template-columns: minmax(0, 1fr); } .walk-weight { min-height: 4.2em; } }`;
 
+const traits = {
+  "moves": { "phase": "wake, sleep or both in turn", "running": "whether it plays", "speed": "steps a second, 1 to 20", "seed": "of the walk, which begins anew" },
+  "computes": {
+    "now": "the phase, and the layer that is being decided, or learn", "patterns": "of each layer, None where it is not decided yet",
+    "probabilities": "that the units of each layer fired", "weights": "of both networks, rows for each layer, the bias last"
+  }
+};
+
 const WIDTH = 320, HEIGHT = 210, RADIUS = 9;
 const signed = (x, digits = 3) => (x < 0 ? "−" : "+") + Math.abs(x).toFixed(digits);
 
@@ -23,14 +31,25 @@ const moves = (phase, top) => [...Array.from({ length: top + 1 }, (_, k) => (pha
 function render({ model, el }) {
   const [sizes, words, lr, before, phases] = ["sizes", "words", "lr", "before", "phases"].map((name) => model.get(name));
   const top = sizes.length - 1, data = patterns(sizes[0], words), names = { wake: "awake", sleep: "asleep", both: "in turn" };
-  let machine, stream, mode = phases[0], phase, move, known, changes, told = 0, timer = null, chosen = null;
+  let machine, stream, mode = model.get("phase") ?? phases[0], phase, move, known, changes, told = 0, chosen = null;
+  let running = false, seen = false, timer = null, seed = model.get("seed"), pace = model.get("speed") ?? 2;
   ground(el, model);
   const say = announcer(el);
+  const publish = share(el, model, traits, {
+    phase: [among(phases), () => mode, (name) => walkBy(name)],
+    running: [among([false, true]), () => running, (on) => play(on)],
+    speed: [whole(1, 20), () => pace, (v) => walkAt(v)],
+    seed: [whole(0, 2 ** 31 - 1), () => seed, (v) => ((seed = v), reset())],
+  });
+  const tell = () => publish({
+    phase: mode, running, speed: pace, seed, now: [phase, moves(phase, top)[move]], weights: weightRows(machine),
+    patterns: machine.z.map((z, l) => (known.has(l) ? [...z] : null)), probabilities: machine.p.map((p, l) => (known.has(l) ? [...p] : null)),
+  }, running ? 300 : 0);
 
   // the walk
   const begin = () => {
     machine = new Machine(sizes);
-    stream = new Stream(0, model.get("seed"));
+    stream = new Stream(0, seed);
     new Training(machine, data, stream, { lr }).run(before);
     phase = mode === "sleep" ? "sleep" : "wake";
     [move, known, changes] = [-1, new Set(), null];
@@ -134,6 +153,7 @@ function render({ model, el }) {
     }
     plot.textContent = story();
     describe();
+    tell();
   };
   const describe = () => {
     const { kind, l, i, j } = chosen, up = kind === "recognition", target = up ? l + 1 : l;
@@ -152,34 +172,58 @@ function render({ model, el }) {
     if (aloud) say(text);
   };
 
-  // what the hand does
-  const pause = () => (clearInterval(timer), (timer = null), (player.textContent = "Play"));
-  const play = () => {
-    if (timer) return pause();
-    timer = setInterval(() => (next(), show()), 1000 / pace.input.value);
-    player.textContent = "Pause";
+  // what the hand does; it plays while it can be seen
+  const tick = () => {
+    clearInterval(timer);
+    timer = running && seen ? setInterval(() => (next(), show()), 1000 / pace) : null;
   };
+  function play(on) {
+    running = on;
+    player.textContent = on ? "Pause" : "Play";
+    tick();
+    tell();
+  }
+  const pause = () => running && play(false);
   const step = () => (pause(), next(), show(), say(story()));
-  const player = button("Play", play, { class: "primary" }), stepper = button("Step", step);
-  const many = { wake: "1000 days", sleep: "1000 nights", both: "1000 phases" }, whole = button(many[mode], () => {
+  const player = button("Play", () => play(!running), { class: "primary" }), stepper = button("Step", step);
+  const many = { wake: "1000 days", sleep: "1000 nights", both: "1000 phases" }, thousand = button(many[mode], () => {
     pause();
     for (let k = 0; k < 1000 * (top + 2); k++) next();
     show();
   });
-  const reset = () => (pause(), (chosen = null), begin(), show()), resetter = button("Reset", reset);
-  const pace = slider("speed", { min: 1, max: 20, step: 1, value: 2, show: (v) => `${v} steps/s` }, () => timer && (pause(), play()));
+  function reset() {
+    pause();
+    chosen = null;
+    begin();
+    show();
+  }
+  const resetter = button("Reset", reset);
+  function walkAt(v) {
+    pace = faster.input.value = v;
+    faster.refresh();
+    tick();
+    tell();
+  }
+  const faster = slider("speed", { min: 1, max: 20, step: 1, value: pace, show: (v) => `${v} steps/s` }, walkAt);
+  function walkBy(name) {
+    mode = name;
+    control.forEach((node) => node.set(name));
+    thousand.textContent = many[name];
+    reset();
+  }
   const options = Object.fromEntries(phases.map((name) => [name, names[name]]));
-  const control = phases.length > 1 ? [choice("the machine is", options, mode, (name) => ((mode = name), (whole.textContent = many[name]), reset()))] : [];
+  const control = phases.length > 1 ? [choice("the machine is", options, mode, walkBy)] : [];
   el.append(
     make("style", {}, STYLE),
-    make("div", { class: "controls" }, ...control, make("div", { class: "together" }, player, stepper, whole, resetter), pace),
+    make("div", { class: "controls" }, ...control, make("div", { class: "together" }, player, stepper, thousand, resetter), faster),
     make("div", { class: "walk" }, ...networks.map(({ node }) => node)),
     plot,
     about,
   );
   begin();
   show();
-  return pause;
+  const unwatch = watchSeen(el, (now) => ((seen = now), tick()));
+  return () => (unwatch(), clearInterval(timer));
 }
 
 export default { render };
