@@ -49,6 +49,7 @@ from .evaluation import ladder
 from .exact import LARGEST, downward, exact_report, upward
 from .figures import SCHEME_COLORS, Film, film_layers, mean_interval, plot_digits, plot_patterns
 from .images import digits, mnist
+from .layers import whole
 from .machine import HelmholtzMachine, load, read, save
 from .mnist_online import OnlineRun, do_online, draw_dreams, online_runs, pyramid_runs, stored_online
 from .mnist_static import SWITCHES, climb_static, do_static, judge_static, long_runs, search_runs, shape_runs, static_runs, stored_static
@@ -322,8 +323,7 @@ class Table:
 def check_whole(**counts: int) -> None:
     "Refuse counts below 1."
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} is a whole number of at least 1, not {count}")
+        whole(name, count)
 
 # %% ../nbs/20_command_line.ipynb #20-15
 def figure_1(seeds: int, results: Path) -> Picture:
