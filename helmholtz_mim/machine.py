@@ -77,7 +77,7 @@ class NotFinite(ValueError):
 def check_finite(machine: HelmholtzMachine, when: str = "") -> None:
     "Refuse a machine with a weight that is not finite, naming the layer, and `when` it became so."
     for name, tensor in machine.state_dict().items():
-        if not math.isfinite(tensor.sum().item()) and not tensor.isfinite().all():
+        if not (tensor.is_meta or math.isfinite(tensor.sum().item()) or tensor.isfinite().all()):
             layer, _, which = name.partition(".")
             layer += f"[{which.split('.')[0]}]" if layer != "prior" else ""
             raise NotFinite(f"{layer} has a weight that is not finite{when}: train again from the start with a smaller lr")

@@ -390,6 +390,8 @@ def check_run(machine: object, config: object, allocate: object) -> None:
         kinds = f"{type(machine).__name__} and {type(config).__name__}"
         raise ValueError(f"train takes a HelmholtzMachine, patterns and a TrainConfig, not {kinds}")
     check_finite(machine)
+    if config.lr > torch.finfo(machine.prior.weight.dtype).max:
+        raise ValueError(f"the learning rate lr={config.lr:g} is beyond what the machine's {machine.prior.weight.dtype} can hold: take a smaller one")
     check_memory(f"{config.dreams} dreams at a time", config.dreams * sum(machine.sizes) * math.prod(machine.replicas))
     for rule in phases(allocate):  # type: ignore[arg-type]
         check_rule(rule)

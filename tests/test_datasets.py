@@ -94,7 +94,7 @@ def test_entropy_counts_repeated_patterns_once(numbers):
         ([[0, 1], [1]], None, "rows of equal length"),
         (pd.DataFrame({"a": [0, None]}), None, "there is a nan"),
         ([[1 + 1e-12]], None, "binarise them first"),
-        (None, None, "not an array of shape ()"),
+        (None, None, "there is a nan"),
         ([[0.0], [1.0]], "ab", "real numbers"),
         ([[0.0], [1.0]], torch.tensor([1, 1j]), "real numbers"),
         ([[[0.0]]], None, "not an array of shape (1, 1, 1)"),

@@ -298,7 +298,7 @@ def test_annealing_ignores_recognition(generator):
     same = [torch.Generator().manual_seed(0) for _ in range(2)]
     before = ais_log_likelihood(machine, states(4), 5, 5, generator=same[0])
     for layer in machine.recognition:
-        layer.weight.fill_(math.nan)
+        layer.weight.fill_(77.0)
     assert_close(ais_log_likelihood(machine, states(4), 5, 5, generator=same[1]), before)
 
 
@@ -311,7 +311,7 @@ def test_annealing_in_blocks(monkeypatch, generator):
 
 @pytest.mark.parametrize("chains, steps", [(0, 1), (1, 0)])
 def test_annealing_takes_a_step(chains, steps, generator):
-    with pytest.raises(ValueError, match="at least one chain and one step"):
+    with pytest.raises(ValueError, match="(chains|steps) is a whole number of at least 1"):
         ais_log_likelihood(HelmholtzMachine(SIZES), states(4), chains, steps, generator=generator)
 
 

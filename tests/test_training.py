@@ -270,7 +270,8 @@ def test_mistakes_are_met_with_a_sentence(options, sentence):
         (dict(machine=None), "takes a HelmholtzMachine, patterns and a TrainConfig, not NoneType"),
         (dict(config=dict(epochs=1)), "and a TrainConfig, not HelmholtzMachine and dict"),
         (dict(config=TrainConfig(1, dreams=10**15)), "this computer has"),
-        (dict(patterns=None), "not an array of shape"),
+        (dict(patterns=None), "there is a nan"),
+        (dict(config=TrainConfig(1, lr=1e39), machine=HelmholtzMachine((8, 2)).float()), r"lr=1e\+39 is beyond what .* torch.float32"),
         (dict(generator=0), "comes from a generator"),
         (dict(engine=None), "no engine called None"),
     ],
@@ -300,6 +301,7 @@ def test_auto_says_why_no_engine_runs_a_protocol():
 @pytest.mark.parametrize("report_every, when", [(1, "after epoch 1"), (3, "between epochs 1 and 3")])
 def test_a_run_that_diverges_says_where(engine, report_every, when):
     machine = HelmholtzMachine((8, 5, 2), bias=True).float()
+    _ = machine.randomise_(5e37, generator=torch.Generator().manual_seed(0))  # near the edge of single precision: 3.4e38
     config = TrainConfig(epochs=6, batch=10, lr=3e38, report_every=report_every)
     seen = []
     with pytest.raises(NotFinite) as error:
