@@ -10,7 +10,7 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor
 
-from .layers import binary, check_memory, number, real_numbers, states, whole
+from .layers import binary, check_memory, number, real_numbers, shown, states, whole
 
 # %% ../nbs/02_datasets.ipynb #02-05
 class Patterns:
@@ -142,5 +142,5 @@ def named(table: dict, name: str, kind: str):
     "The entry of a table of names; an unknown name is answered with the nearest one."
     if not isinstance(name, str) or name not in table:
         near = get_close_matches(str(name), table, n=1, cutoff=0)
-        raise ValueError(f"there is no {kind} called {name!r}: did you mean {near[0]!r}? (known: {', '.join(table)})")
+        raise ValueError(f"there is no {kind} called {shown(name)}: did you mean {near[0]!r}? (known: {', '.join(table)})")
     return table[name]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .datasets import Patterns, named
-from .layers import bernoulli, number, real_numbers, wholes
+from .layers import bernoulli, number, real_numbers, shown, wholes
 
 # %% ../nbs/14a_images.ipynb #14a-05
 def grey_digits(*, digits: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ def digits(*, threshold: float = 0.5, digits: Sequence[int] | None = None) -> Pa
 def darker(grey: Tensor, threshold: float = 0.5) -> Patterns:
     "The pixels above a threshold between 0 and 1."
     if not 0 <= number(threshold) < 1:
-        raise ValueError(f"a threshold lies between 0 and 1, not at {threshold}")
+        raise ValueError(f"a threshold lies between 0 and 1, not at {shown(threshold)}")
     return Patterns(grey_levels(grey) > number(threshold))
 
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import nn
 
-from .layers import BinaryLayer, check_generator, check_memory, number, whole, wholes
+from .layers import BinaryLayer, check_generator, check_memory, number, shown, whole, wholes
 
 # %% ../nbs/03_machine.ipynb #03-06
 class HelmholtzMachine(nn.Module):
@@ -76,6 +76,8 @@ class NotFinite(ValueError):
 
 def check_finite(machine: HelmholtzMachine, when: str = "") -> None:
     "Refuse a machine with a weight that is not finite, naming the layer, and `when` it became so."
+    if not isinstance(machine, HelmholtzMachine):
+        raise ValueError(f"this needs a HelmholtzMachine, not {shown(machine)}")
     for name, tensor in machine.state_dict().items():
         if not (tensor.is_meta or math.isfinite(tensor.sum().item()) or tensor.isfinite().all()):
             layer, _, which = name.partition(".")

@@ -38,8 +38,8 @@ def log_importance(machine: HelmholtzMachine, z: list[Tensor]) -> Tensor:
 
 def importance(log_w: Tensor, particles: int) -> Tensor:
     "Weights of all rows, normalised *for each datum* and divided by the number of data: `(*replicas, rows)`."
-    if log_w.shape[-1] % whole("particles", particles):
-        raise ValueError(f"rows come in groups of {particles} particles, and {log_w.shape[-1]} rows are no such groups")
+    if not log_w.ndim or log_w.shape[-1] % whole("particles", particles):
+        raise ValueError(f"rows come in groups of {particles} particles, unlike log-weights of shape {tuple(log_w.shape)}")
     per_datum = log_w.unflatten(-1, (-1, particles))
     return (per_datum.softmax(-1) / per_datum.shape[-2]).flatten(-2)
 

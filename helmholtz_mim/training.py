@@ -4,7 +4,7 @@
 __all__ = ['Report', 'Engine', 'ENGINES', 'PAYS', 'AsTheBatch', 'TrainConfig', 'splitmix64', 'Stream', 'draw_order',
            'cumulative_weights', 'draw_turns', 'in_turn', 'NotApplicable', 'one_particle', 'plain_steps', 'Advance',
            'Lasting', 'gather', 'scatter', 'Phases', 'phases', 'readable', 'stepping', 'observe', 'losses',
-           'tidy_frame', 'Run', 'train', 'progress', 'advance_to', 'check_run']
+           'tidy_frame', 'Run', 'train', 'progress', 'advance_to', 'check_run', 'check_functions']
 
 # %% ../nbs/06_training.ipynb #06-02
 import math
@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .datasets import Patterns, as_patterns, named
-from .layers import check_generator, check_memory, number, whole, wholes
+from .layers import check_generator, check_memory, number, shown, whole, wholes
 from .machine import HelmholtzMachine, check_finite
 from .sleep import dream, imagine, learn_recognition_
 from .wake import Allocate, check_rule, learn_generative_, recognise, sample, wake
@@ -59,14 +59,17 @@ class TrainConfig:
         dreams = whole("dreams", self.dreams, 0)
         settle("dreams", AsTheBatch(self.batch) if not dreams or isinstance(self.dreams, AsTheBatch) else dreams)
         if not 0 < number(self.lr) < math.inf:
-            raise ValueError(f"the learning rate lr is a positive number, not {self.lr!r}")
+            raise ValueError(f"the learning rate lr is a positive number, not {shown(self.lr)}")
         settle("lr", number(self.lr))
+        for name in ("recognition", "optimizer", "schedule"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is a name, not {shown(getattr(self, name))}")
         if self.recognition not in ("sleep", "wake", "both"):
             raise ValueError(f"recognition learns from 'sleep', 'wake' or 'both', not {self.recognition!r}")
         for name in ("fraction", "anneal"):
             value = getattr(self, name)
             if value is not None and not 0 <= number(value) <= 1:
-                raise ValueError(f"{name} lies between 0 and 1, not at {value!r}")
+                raise ValueError(f"{name} lies between 0 and 1, not at {shown(value)}")
             settle(name, None if value is None else number(value))
         self._check_together()
 
@@ -79,9 +82,6 @@ class TrainConfig:
             raise ValueError(f"recognition={self.recognition!r} needs guesses to weigh: give particles=2 or more, or leave it out")
         if self.recognition == "wake" and self.dreams != self.batch:
             raise ValueError("recognition='wake' learns from no dreams: leave dreams out, or let recognition learn from 'both'")
-        for name in ("optimizer", "schedule"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} is a name, not {getattr(self, name)!r}")
 
 # %% ../nbs/06_training.ipynb #06-08
 def splitmix64(key: np.ndarray, counter: np.ndarray) -> np.ndarray:
@@ -342,6 +342,7 @@ def train(
     "Train in place; the history has columns step, replica, layer, direction, measure, value (nats)."
     patterns = as_patterns(patterns)
     check_run(machine, config, allocate)
+    check_functions(report=report, stop=stop, checkpoint=checkpoint)
     if patterns.units != machine.sizes[0]:
         raise ValueError(f"the machine's data layer has {machine.sizes[0]} units, the patterns have {patterns.units}")
     stream, turns = (Stream(machine.replicas, generator=generator) for _ in range(2))
@@ -384,17 +385,24 @@ def advance_to(epoch: int, machine: HelmholtzMachine, advance: Advance) -> None:
     check_finite(machine, f" after epoch {epoch}" if first == epoch else f" between epochs {first} and {epoch}")
 
 
-def check_run(machine: object, config: object, allocate: object) -> None:
-    "Refuse arguments of `train` that are something else than they should be."
-    if not isinstance(machine, HelmholtzMachine) or not isinstance(config, TrainConfig):
-        kinds = f"{type(machine).__name__} and {type(config).__name__}"
-        raise ValueError(f"train takes a HelmholtzMachine, patterns and a TrainConfig, not {kinds}")
+def check_run(machine: HelmholtzMachine, config: TrainConfig, allocate: Allocate | Phases) -> None:
+    "Refuse a machine, a protocol or a rule that is none, or that cannot go together."
     check_finite(machine)
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"how to train is said by a TrainConfig, not by {shown(config)}")
     if config.lr > torch.finfo(machine.prior.weight.dtype).max:
-        raise ValueError(f"the learning rate lr={config.lr:g} is beyond what the machine's {machine.prior.weight.dtype} can hold: take a smaller one")
+        kind = machine.prior.weight.dtype
+        raise ValueError(f"the learning rate lr={config.lr:g} is beyond what the machine's {kind} can hold: take a smaller one")
     check_memory(f"{config.dreams} dreams at a time", config.dreams * sum(machine.sizes) * math.prod(machine.replicas))
-    for rule in phases(allocate):  # type: ignore[arg-type]
+    for rule in phases(allocate):
         check_rule(rule)
+
+
+def check_functions(**functions: object) -> None:
+    "Refuse what is neither a function nor left out."
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise ValueError(f"{name} is a function, not {shown(function)}")
 
 
 def _start(engine, *run) -> tuple[str, Advance]:

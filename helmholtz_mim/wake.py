@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .layers import Generator, binary, tossed
+from .layers import Generator, binary, shown, tossed
 from .machine import HelmholtzMachine, check_finite
 
 Allocate = Callable[[int, Tensor, Generator], Tensor]
@@ -54,7 +54,7 @@ def data_layer(machine: HelmholtzMachine, x: Tensor) -> Tensor:
 def check_rule(allocate: object) -> None:
     "Refuse what is not a rule: a name, or a class instead of one of its rules."
     if not callable(allocate) or isinstance(allocate, type):
-        raise ValueError(f"allocate is a rule, such as sample or FactorialMIM(), not {allocate!r}")
+        raise ValueError(f"allocate is a rule, such as sample or FactorialMIM(), not {shown(allocate)}")
 
 # %% ../nbs/04_wake.ipynb #04-11
 def learn_generative_(machine: HelmholtzMachine, z: list[Tensor], lr: float, weights: Tensor | None = None) -> None:

@@ -135,7 +135,7 @@ def test_any_integer_counts(value):
 
 @pytest.mark.parametrize("value", [True, np.True_, torch.tensor(True), 3.0, "3", None, math.nan, 0, -1, [3], 1j])
 def test_what_is_no_count_is_refused(value):
-    with pytest.raises(ValueError, match="^epochs is a whole number of at least 1, not"):
+    with pytest.raises(ValueError, match=r"^epochs is a whole number of at least 1, not"):
         whole("epochs", value)
 
 
@@ -177,11 +177,12 @@ def test_layers_say_what_they_read():
         with pytest.raises(ValueError, match=r"reads tensors \(\*replicas, batch, 3\) of torch.float64"):
             layer(x)
     for call in (layer.log_prob, lambda y, x: layer.learn_(y, x, 0.1)):
-        with pytest.raises(ValueError, match="has 2 units, and the patterns y 1"):
-            call(torch.ones(4, 5, 1), torch.ones(4, 5, 3))
+        for y in (torch.ones(4, 5, 1), torch.ones(4, 6, 2), None):
+            with pytest.raises(ValueError, match="of this layer"):
+                call(y, torch.ones(4, 5, 3))
 
 
 @pytest.mark.parametrize("options", [dict(n_in=2.0), dict(n_out=True), dict(bias=1), dict(replicas=(2.0,)), dict(n_in=10**12, n_out=10**6)])
 def test_impossible_layers_are_refused(options):
-    with pytest.raises(ValueError, match="whole number|True or False|this computer has"):
+    with pytest.raises(ValueError, match=r"whole number|True or False|this computer has"):
         BinaryLayer(**dict(n_in=2, n_out=2) | options)

@@ -72,7 +72,7 @@ def test_replicas_are_a_number_or_several():
 
 @pytest.mark.parametrize("sizes", [(3.0, 2), (True, 2), (3, -1), (0, 5), "32", (10**9, 10**9), (3, 10**30), None])
 def test_sizes_are_whole_numbers_that_fit_into_memory(sizes):
-    with pytest.raises(ValueError, match="each of sizes is a whole number of at least 1|this computer has"):
+    with pytest.raises(ValueError, match=r"each of sizes is a whole number of at least 1|this computer has"):
         HelmholtzMachine(sizes)
 
 
@@ -85,7 +85,7 @@ def test_the_scale_of_weights_is_a_number(scale, generator):
 @pytest.mark.parametrize("replicas", [(), (2, 3)])
 @pytest.mark.parametrize("index", [-1, 6, 7, 0.0, True, None])
 def test_there_is_no_such_replica(index, replicas):
-    with pytest.raises(ValueError, match="there is no replica|the number of a replica"):
+    with pytest.raises(ValueError, match=r"there is no replica|the number of a replica"):
         HelmholtzMachine((3, 2), replicas=replicas).replica(index)
 
 
@@ -121,7 +121,7 @@ def test_large_weights_are_finite():
     machine.recognition[0].weight.fill_(3e38)
     check_finite(machine)
     machine.prior.bias[0] = np.nan
-    with pytest.raises(NotFinite, match="^prior has"):
+    with pytest.raises(NotFinite, match=r"^prior has"):
         check_finite(machine)
 
 

@@ -79,13 +79,13 @@ def test_the_rule_decides_each_layer_from_its_probabilities(random_machine, gene
 
 @pytest.mark.parametrize("x", [torch.full((2, 5), 0.5), torch.zeros(5), torch.zeros(2, 2, 5), "01010", None, [[0, 1]]])
 def test_data_that_do_not_fit_are_refused(x, random_machine, generator):
-    with pytest.raises(ValueError, match="binarise|shaped|real numbers|5 units"):
+    with pytest.raises(ValueError, match=r"binarise|shaped|real numbers|5 units"):
         wake(random_machine((5, 3), replicas=(3,)), x, generator=generator)
 
 
 @pytest.mark.parametrize("count", [-1, 2.5, True, "3", None, 10**18])
 def test_dreams_are_counted(count, random_machine, generator):
-    with pytest.raises(ValueError, match="whole number of at least 0|this computer has"):
+    with pytest.raises(ValueError, match=r"whole number of at least 0|this computer has"):
         dream(random_machine((5, 3)), count, generator=generator)
     assert dream(random_machine((5, 3)), np.int64(2), generator=generator)[0].shape == (2, 5)
 

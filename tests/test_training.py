@@ -267,12 +267,15 @@ def test_mistakes_are_met_with_a_sentence(options, sentence):
 @pytest.mark.parametrize(
     "change, sentence",
     [
-        (dict(machine=None), "takes a HelmholtzMachine, patterns and a TrainConfig, not NoneType"),
-        (dict(config=dict(epochs=1)), "and a TrainConfig, not HelmholtzMachine and dict"),
+        (dict(machine=None), "this needs a HelmholtzMachine, not None"),
+        (dict(config=dict(epochs=1)), "said by a TrainConfig, not by {'epochs': 1}"),
         (dict(config=TrainConfig(1, dreams=10**15)), "this computer has"),
         (dict(patterns=None), "there is a nan"),
         (dict(config=TrainConfig(1, lr=1e39), machine=HelmholtzMachine((8, 2)).float()), r"lr=1e\+39 is beyond what .* torch.float32"),
         (dict(generator=0), "comes from a generator"),
+        (dict(report="exact"), "report is a function, not 'exact'"),
+        (dict(stop=5), "stop is a function, not 5"),
+        (dict(checkpoint="run.checkpoint"), "checkpoint is a function"),
         (dict(engine=None), "no engine called None"),
     ],
 )
