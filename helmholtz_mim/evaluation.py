@@ -17,7 +17,7 @@ from torch.nn.functional import logsigmoid, softplus
 from .datasets import Patterns, as_patterns
 from .exact import LARGEST, cached_states, log_table, push
 from .figures import mean_interval
-from .layers import Generator, tossed, whole, wholes
+from .layers import Generator, check_memory, tossed, whole, wholes
 from .machine import HelmholtzMachine, check_finite
 from .sampled import prior_logits
 from .sleep import imagine
@@ -162,6 +162,7 @@ def ais_log_likelihood(
 ) -> Tensor:
     "ln p(x) by annealing from the prior to the posterior, no recognition involved: nats `(*replicas, batch)`."
     chains, steps, x = whole("chains", chains), whole("steps", steps), _data(machine, x)
+    check_memory(f"annealing in {chains} chains and {steps} steps", chains * max(machine.sizes) * math.prod(machine.replicas) + 2 * steps)
     rows = max(1, BLOCK // (max(machine.sizes) * math.prod(machine.replicas) * chains))
     return torch.cat([_anneal(machine, part, chains, steps, generator) for part in x.split(rows, -2)], -1)
 

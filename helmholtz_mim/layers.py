@@ -162,7 +162,7 @@ class BinaryLayer(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         "The input s of every unit: x `(*replicas, batch, n_in)` to `(*replicas, batch, n_out)`."
         try:
-            s = x @ self.weight.mT
+            s = torch.matmul(x, self.weight.mT)
         except (RuntimeError, TypeError) as error:
             raise ValueError(f"this layer ({self.extra_repr()}) reads {self._reads()}, not {_kind(x)}") from error
         return s if self.bias is None else s + self.bias.unsqueeze(-2)
@@ -180,8 +180,12 @@ class BinaryLayer(nn.Module):
     def learn_(self, y: Tensor, x: Tensor, lr: float, weights: Tensor | None = None) -> None:
         "One delta-rule step, in place, towards the targets y: the batch mean, or by weights `(*replicas, batch)`."
         self._check_rows(y, x)
-        error = (y - self(x)) * (lr / y.shape[-2] if weights is None else lr * weights.unsqueeze(-1))
-        self.weight += error.mT @ x
+        try:
+            error = (y - self(x)) * (lr / y.shape[-2] if weights is None else lr * weights.unsqueeze(-1))
+            step = error.mT @ x
+        except (AttributeError, RuntimeError, TypeError) as reason:
+            raise ValueError("a step takes an lr that is a number, and weights (*replicas, batch) that are a tensor or left out") from reason
+        self.weight += step
         if self.bias is not None:
             self.bias += error.sum(-2)
 

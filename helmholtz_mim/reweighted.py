@@ -9,7 +9,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from .datasets import Patterns
-from .layers import whole
+from .layers import shown, whole
 from .machine import HelmholtzMachine
 from .sleep import imagine, learn_recognition_
 from helmholtz_mim.training import (
@@ -38,8 +38,9 @@ def log_importance(machine: HelmholtzMachine, z: list[Tensor]) -> Tensor:
 
 def importance(log_w: Tensor, particles: int) -> Tensor:
     "Weights of all rows, normalised *for each datum* and divided by the number of data: `(*replicas, rows)`."
-    if not log_w.ndim or log_w.shape[-1] % whole("particles", particles):
-        raise ValueError(f"rows come in groups of {particles} particles, unlike log-weights of shape {tuple(log_w.shape)}")
+    particles, kind = whole("particles", particles), getattr(log_w, "shape", ())
+    if not isinstance(log_w, Tensor) or not kind or kind[-1] % particles:
+        raise ValueError(f"log-weights are a tensor with rows in groups of {particles} particles, not {shown(log_w)}")
     per_datum = log_w.unflatten(-1, (-1, particles))
     return (per_datum.softmax(-1) / per_datum.shape[-2]).flatten(-2)
 

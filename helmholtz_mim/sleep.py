@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .layers import Generator, check_memory, tossed, whole
 from .machine import HelmholtzMachine, check_finite
-from .wake import Allocate, check_rule, sample
+from .wake import Allocate, check_layers, check_rule, sample
 
 # %% ../nbs/05_sleep.ipynb #05-05
 def dream(
@@ -39,5 +39,6 @@ def imagine(machine: HelmholtzMachine, count: int, allocate: Allocate, generator
 # %% ../nbs/05_sleep.ipynb #05-06
 def learn_recognition_(machine: HelmholtzMachine, z: list[Tensor], lr: float, weights: Tensor | None = None) -> None:
     "One delta-rule step of every recognition layer towards the dreamt patterns z."
+    check_layers(machine, z)
     for l, recognition in enumerate(machine.recognition):
         recognition.learn_(z[l + 1], z[l], lr, weights)

@@ -97,7 +97,9 @@ class Stream:
 
     def __init__(self, replicas: int | tuple[int, ...], *, generator: torch.Generator):
         check_generator(generator)
-        keys = torch.randint(-(2**63), 2**63 - 1, wholes("replicas", replicas), generator=generator, device=generator.device)
+        replicas = wholes("replicas", replicas)
+        check_memory("a stream for each of that many replicas", 2 * math.prod(replicas))
+        keys = torch.randint(-(2**63), 2**63 - 1, replicas, generator=generator, device=generator.device)
         self.keys = keys.cpu().numpy().view(np.uint64)
         self.position = 0  # numbers that every replica has used so far
 

@@ -186,3 +186,11 @@ def test_layers_say_what_they_read():
 def test_impossible_layers_are_refused(options):
     with pytest.raises(ValueError, match=r"whole number|True or False|this computer has"):
         BinaryLayer(**dict(n_in=2, n_out=2) | options)
+
+
+@pytest.mark.parametrize("options", [dict(lr=None), dict(lr="0.1"), dict(lr=0.1, weights=[1]), dict(lr=0.1, weights=torch.ones(3))])
+def test_a_step_takes_numbers(options):
+    layer = BinaryLayer(3, 2)
+    with pytest.raises(ValueError, match="a step takes an lr that is a number"):
+        layer.learn_(torch.ones(5, 2), torch.ones(5, 3), **options)
+    assert not layer.weight.any()

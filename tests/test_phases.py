@@ -152,3 +152,12 @@ def test_phases_repeat_with_the_seed(random_machine):
         learn_recognition_(copy, dream(copy, 6, generator=generator), lr=0.1)
         runs.append(copy)
     assert same_weights(*runs) and not same_weights(runs[0], machine)
+
+
+@pytest.mark.parametrize("z", [None, [], [torch.ones(2, 5)], torch.ones(3, 2, 5), "zz"])
+def test_a_lesson_is_about_every_layer(z, random_machine):
+    machine, untouched = random_machine((5, 3, 5)), random_machine((5, 3, 5))
+    for learn in (learn_generative_, learn_recognition_):
+        with pytest.raises(ValueError, match="a list of patterns for the 3 layers"):
+            learn(machine, z, 0.1)
+    assert same_weights(machine, untouched)
