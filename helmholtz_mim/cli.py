@@ -50,6 +50,7 @@ from .exact import LARGEST, downward, exact_report, upward
 from .figures import SCHEME_COLORS, Film, film_layers, mean_interval, plot_digits, plot_patterns
 from .files import atomic_write
 from .images import digits, mnist
+from .layers import whole
 from .machine import HelmholtzMachine, load, read, save
 from .mnist_online import OnlineRun, do_online, draw_dreams, online_runs, pyramid_runs, stored_online
 from helmholtz_mim.mnist_static import (
@@ -336,8 +337,7 @@ class Table:
 def check_whole(**counts: int) -> None:
     "Refuse counts below 1."
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} is a whole number of at least 1, not {count}")
+        whole(name, count)
 
 # %% ../nbs/20_command_line.ipynb #20-15
 def figure_1(seeds: int, results: Path) -> Picture:

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from .datasets import Patterns
+from .datasets import Patterns, as_patterns
 from .exact import LARGEST, cached_states, log_table, push
 from .figures import mean_interval
-from .layers import Generator, bernoulli
-from .machine import HelmholtzMachine
+from .layers import Generator, check_memory, tossed, whole, wholes
+from .machine import HelmholtzMachine, check_finite
 from .sampled import prior_logits
-from .sleep import dream
+from .sleep import imagine
+from .wake import data_layer, sample
 
 # %% ../nbs/15_evaluation.ipynb #15-05
 def log_weights(machine: HelmholtzMachine, x: Tensor, particles: int, *, generator: Generator) -> Tensor:
@@ -28,7 +29,7 @@ def log_weights(machine: HelmholtzMachine, x: Tensor, particles: int, *, generat
     z, log_w = x.repeat_interleave(particles, -2), torch.zeros((), device=x.device)
     for l, (recognition, generative) in enumerate(zip(machine.recognition, machine.generative, strict=True)):
         s = recognition.logits(z) if l else recognition.logits(x).repeat_interleave(particles, -2)
-        below, z = z, bernoulli(s.sigmoid(), generator=generator)
+        below, z = z, tossed(s.sigmoid(), generator)
         log_w = log_w + generative.log_prob(below, z) - logsigmoid((2 * z - 1) * s).sum(-1)
     return (log_w + machine.prior.log_prob(z, z[..., :0])).double().unflatten(-1, (-1, particles))
 
@@ -40,7 +41,8 @@ def rungs(
     machine: HelmholtzMachine, x: Tensor, counts: Sequence[int], *, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     "ln of the mean weight (nats), and effective sample size, after so many particles: `(len(counts), *replicas, batch)`."
-    if not counts or min(counts) < 1 or list(counts) != sorted(set(counts)):
+    counts = wholes("counts of particles", counts)
+    if not counts or list(counts) != sorted(set(counts)):
         raise ValueError(f"counts of particles rise from 1 or more, unlike {list(counts)}")
     x = _data(machine, x)
     rows = max(1, BLOCK // (max(machine.sizes) * math.prod(machine.replicas)))
@@ -63,28 +65,28 @@ def _climb(machine, x, counts, most, generator):
 
 
 def _data(machine, x):
-    if x.shape[-1] != machine.sizes[0]:
-        raise ValueError(f"the machine's data layer has {machine.sizes[0]} units, the patterns have {x.shape[-1]}")
-    if ((x != 0) & (x != 1)).any():
-        raise ValueError("a likelihood is of patterns of zeros and ones: binarise grey values first")
-    return x.to(machine.prior.weight).expand(*machine.replicas, *x.shape[-2:])
+    check_finite(machine)
+    x = data_layer(machine, x)
+    if not x.numel():
+        raise ValueError("a likelihood is of at least one pattern, and there is none")
+    return x
 
 
 def log_likelihood(machine: HelmholtzMachine, x: Tensor, particles: int, *, generator: Generator) -> Tensor:
     "Importance-sampled ln p(x) of each datum, x `(batch, units)`, in nats `(*replicas, batch)`; too low on average."
-    return rungs(machine, x, [particles], generator=generator)[0][0]
+    return rungs(machine, x, [whole("particles", particles)], generator=generator)[0][0]
 
 
 def effective_sample_size(machine: HelmholtzMachine, x: Tensor, particles: int, *, generator: Generator) -> Tensor:
     "How many of the particles count, between 1 and all of them, for each datum: `(*replicas, batch)`."
-    return rungs(machine, x, [particles], generator=generator)[1][0]
+    return rungs(machine, x, [whole("particles", particles)], generator=generator)[1][0]
 
 # %% ../nbs/15_evaluation.ipynb #15-13
 def exact_log_likelihood(machine: HelmholtzMachine, x: Tensor, *, largest: int = LARGEST) -> Tensor:
     "ln p(x) of each datum by enumeration of the hidden states, x `(batch, units)`: nats `(*replicas, batch)`."
     hidden = machine.sizes[1:]
     widest = max(a + b for a, b in zip(hidden, (*hidden[1:], 0)))
-    if widest > largest:
+    if widest > whole("largest", largest):
         raise ValueError(f"enumeration would go through 2^{widest} states, and 2^{largest} is the limit: use log_likelihood")
     x, log_p = _data(machine, x).double(), log_table(prior_logits(machine).double())
     for l in range(len(hidden) - 1, 0, -1):
@@ -109,7 +111,7 @@ def ladder(
     generator: Generator,
 ) -> pd.DataFrame:
     "Log-likelihood by number of particles: nats with low and high (95 % over the data), bits_per_dim, ess, climb."
-    patterns = patterns if isinstance(patterns, Patterns) else Patterns(patterns)
+    patterns, counts = as_patterns(patterns), wholes("counts of particles", counts)
     log_mean, ess = (
         values.reshape(len(counts), -1, len(patterns)).cpu()
         for values in rungs(machine, patterns.bits, counts, generator=generator)
@@ -151,7 +153,7 @@ def gibbs_(machine: HelmholtzMachine, z: list[Tensor], beta: float, *, generator
             w = below.weight[..., j].unsqueeze(-2)
             off = s - z[l][..., j, None] * w
             gain = (logsigmoid(sign * (off + w)) - logsigmoid(sign * off)).sum(-1)
-            z[l][..., j] = bernoulli((above[..., j] + (beta if l == 1 else 1.0) * gain).sigmoid(), generator=generator)
+            z[l][..., j] = tossed((above[..., j] + (beta if l == 1 else 1.0) * gain).sigmoid(), generator)
             s = off + z[l][..., j, None] * w
 
 
@@ -159,15 +161,14 @@ def ais_log_likelihood(
     machine: HelmholtzMachine, x: Tensor, chains: int = 16, steps: int = 100, *, generator: Generator
 ) -> Tensor:
     "ln p(x) by annealing from the prior to the posterior, no recognition involved: nats `(*replicas, batch)`."
-    if min(chains, steps) < 1:
-        raise ValueError(f"annealing takes at least one chain and one step, not {chains} and {steps}")
-    x = _data(machine, x)
+    chains, steps, x = whole("chains", chains), whole("steps", steps), _data(machine, x)
+    check_memory(f"annealing in {chains} chains and {steps} steps", chains * max(machine.sizes) * math.prod(machine.replicas) + 2 * steps)
     rows = max(1, BLOCK // (max(machine.sizes) * math.prod(machine.replicas) * chains))
     return torch.cat([_anneal(machine, part, chains, steps, generator) for part in x.split(rows, -2)], -1)
 
 
 def _anneal(machine, x, chains, steps, generator):
-    z = dream(machine, chains * x.shape[-2], generator=generator)
+    z = imagine(machine, chains * x.shape[-2], sample, generator)
     z[0] = x.repeat_interleave(chains, -2)
     beta = (torch.arange(steps + 1).double() / steps).square().tolist()
     log_w = torch.zeros(z[0].shape[:-1], dtype=torch.float64, device=x.device)

@@ -17,7 +17,7 @@ from torch.nn.functional import logsigmoid
 
 from .datasets import Patterns
 from .layers import BinaryLayer, encode, states
-from .machine import HelmholtzMachine
+from .machine import HelmholtzMachine, check_finite
 from .training import one_thread, tidy_frame
 from .widgets import Interactive
 
@@ -148,6 +148,7 @@ def log_downward(machine: HelmholtzMachine) -> list[Tensor]:
 
 
 def _check_machine(machine, largest):
+    check_finite(machine)
     _check_size(max(a + b for a, b in zip(machine.sizes, machine.sizes[1:], strict=False)), largest)
 
 # %% ../nbs/08_exact.ipynb #08-23

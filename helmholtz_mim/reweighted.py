@@ -9,8 +9,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 from .datasets import Patterns
+from .layers import shown, whole
 from .machine import HelmholtzMachine
-from .sleep import dream, learn_recognition_
+from .sleep import imagine, learn_recognition_
 from helmholtz_mim.training import (
     ENGINES,
     PAYS,
@@ -24,7 +25,7 @@ from helmholtz_mim.training import (
     plain_steps,
     stepping,
 )
-from .wake import Allocate, learn_generative_, wake
+from .wake import Allocate, learn_generative_, recognise
 
 # %% ../nbs/16_reweighted.ipynb #16-05
 def log_importance(machine: HelmholtzMachine, z: list[Tensor]) -> Tensor:
@@ -37,6 +38,9 @@ def log_importance(machine: HelmholtzMachine, z: list[Tensor]) -> Tensor:
 
 def importance(log_w: Tensor, particles: int) -> Tensor:
     "Weights of all rows, normalised *for each datum* and divided by the number of data: `(*replicas, rows)`."
+    particles, kind = whole("particles", particles), getattr(log_w, "shape", ())
+    if not isinstance(log_w, Tensor) or not kind or kind[-1] % particles:
+        raise ValueError(f"log-weights are a tensor with rows in groups of {particles} particles, not {shown(log_w)}")
     per_datum = log_w.unflatten(-1, (-1, particles))
     return (per_datum.softmax(-1) / per_datum.shape[-2]).flatten(-2)
 
@@ -65,13 +69,13 @@ def reweighted(
     def step(data: Tensor, turn: Tensor) -> None:
         x, turn = (t.repeat_interleave(config.particles, -1) for t in (data, turn))
         night = stream.position + x.shape[-1] * hidden
-        z = wake(machine, bits[x.to(bits.device)], in_turn(awake, turn), generator=stream)
+        z = recognise(machine, bits[x.to(bits.device)], in_turn(awake, turn), stream)
         weights = weigh(log_importance(machine, z).masked_fill(turn.to(bits.device), 0.0), config.particles)
         learn_reweighted_(machine, z, weights, config.lr, config.recognition != "sleep")
         observe(awake, z)
         stream.position = night
         if config.recognition != "wake":
-            d = dream(machine, config.dreams, in_turn(asleep, turn[..., :1]), generator=stream)
+            d = imagine(machine, config.dreams, in_turn(asleep, turn[..., :1]), stream)
             learn_recognition_(machine, d, config.lr)
             observe(asleep, d)
         stream.position = night + config.dreams * units

@@ -17,7 +17,7 @@ from torch.nn.functional import logsigmoid
 
 from .datasets import Patterns
 from .layers import BinaryLayer, bernoulli
-from .machine import HelmholtzMachine
+from .machine import HelmholtzMachine, check_finite
 from .training import tidy_frame
 
 # %% ../nbs/14_sampled.ipynb #14-05
@@ -161,6 +161,7 @@ def sampled_report(
     "Bounds on H and I, units at work, and the ELBO by layers (nats); each measure is followed by ±, half its 95 % interval."
     if patterns.units != machine.sizes[0]:
         raise ValueError(f"the machine's data layer has {machine.sizes[0]} units, the patterns have {patterns.units}")
+    check_finite(machine)
     if samples < 2 * BLOCKS:
         raise ValueError(f"intervals need {2 * BLOCKS} samples or more, not {samples}")
     return tidy_frame(

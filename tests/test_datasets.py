@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -85,6 +87,16 @@ def test_entropy_counts_repeated_patterns_once(numbers):
         (torch.empty(0, 3), None, "not an array of shape (0, 3)"),
         (torch.empty(3, 0), None, "not an array of shape (3, 0)"),
         ([0.0, 1.0], None, "not an array of shape (2,)"),
+        ([[0, 255]], None, "there is a 255: binarise them first"),
+        (torch.tensor([[0, 1 + 0j]]), None, "real numbers"),
+        (np.array([[0, 1j]]), None, "real numbers"),
+        ([["0", "1"]], None, "real numbers"),
+        ([[0, 1], [1]], None, "rows of equal length"),
+        (pd.DataFrame({"a": [0, None]}), None, "there is a nan"),
+        ([[1 + 1e-12]], None, "binarise them first"),
+        (None, None, "there is a nan"),
+        ([[0.0], [1.0]], "ab", "real numbers"),
+        ([[0.0], [1.0]], torch.tensor([1, 1j]), "real numbers"),
         ([[[0.0]]], None, "not an array of shape (1, 1, 1)"),
         ([[0.0], [1.0]], [0.0, 0.0], "not all of them zero"),
         ([[0.0], [1.0]], [1.0, -1.0], "one non-negative number for each pattern"),
@@ -106,12 +118,22 @@ def test_bad_patterns_are_refused(bits, weights, sentence):
         lambda: heartbeat(20, 21),
         lambda: heartbeat(20, 0),
         lambda: heartbeat(copies=0),
+        lambda: heartbeat(10**9, 10**9),
+        lambda: well_formed(40),
+        lambda: well_formed("12"),
+        lambda: shifts(30),
+        lambda: shifts(p="0.2"),
+        lambda: bars(side=2.0),
+        lambda: bars(17),
         lambda: shifts(p=0.0),
         lambda: shifts(epoch=0),
         lambda: bars(side=0),
         lambda: bars(p=1.0),
         lambda: bars(vertical=1.5),
         lambda: Patterns([[1.0]], epoch=0),
+        lambda: Patterns([[1.0]], epoch=2.5),
+        lambda: Patterns([[1.0]], epoch=True),
+        lambda: Patterns([[1.0]], epoch=10**15),
     ],
 )
 def test_impossible_data_sets_are_refused(make):
@@ -123,3 +145,39 @@ def test_impossible_data_sets_are_refused(make):
 def test_unknown_names_are_met_with_the_nearest(wrong, near):
     with pytest.raises(ValueError, match=f"no data set called '{wrong}': did you mean '{near}"):
         dataset(wrong)
+
+
+BITS = [[0, 1, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.int8, np.uint8, np.uint16, np.int64, np.uint64, np.float16, np.float64, object])
+def test_patterns_are_made_of_arrays_of_any_type(kind):
+    world = Patterns(np.array(BITS, kind), np.array([1, 3], kind if kind is not np.bool_ else int), np.int64(7))
+    assert world.bits.tolist() == BITS and world.weights.tolist() == [0.25, 0.75]
+    assert world.bits.dtype == torch.get_default_dtype() and world.epoch == 7
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.float64])
+def test_patterns_are_made_of_tensors_of_any_type(kind):
+    assert Patterns(torch.tensor(BITS, dtype=kind)).bits.tolist() == BITS
+
+
+def test_patterns_are_made_of_lists_and_tables():
+    table = pd.DataFrame(BITS, columns=list("abc")).astype({"b": bool})
+    for bits, weights in ((BITS, [1, 3]), (tuple(map(tuple, BITS)), (1, 3)), (table, pd.Series([1, 3])), (torch.tensor(BITS), [1, 3])):
+        world = Patterns(bits, weights)
+        assert world.bits.tolist() == BITS and world.weights.tolist() == [0.25, 0.75]
+
+
+@pytest.mark.parametrize("make", [torch.tensor, np.array])
+def test_patterns_are_a_copy(make):
+    bits, weights = make(BITS, dtype=(torch if make is torch.tensor else np).float64), make([1.0, 3.0])
+    world = Patterns(bits, weights)
+    bits[:], weights[:] = 0, 7
+    assert world.bits.tolist() == BITS and world.weights.tolist() == [0.25, 0.75]
+
+
+@pytest.mark.parametrize("name", [None, 3, ["bars"]])
+def test_a_name_is_a_name(name):
+    with pytest.raises(ValueError, match="there is no data set called"):
+        dataset(name)

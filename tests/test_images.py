@@ -207,6 +207,17 @@ def test_thresholds(here):
             mnist("test", threshold=wrong)
 
 
+@pytest.mark.parametrize("level", [255.0, -0.1, float("nan")])
+def test_grey_levels_lie_between_zero_and_one(level, generator):
+    grey = torch.tensor([[0.0, 0.5, level]])
+    for black_and_white in (darker, lambda grey: binarise(grey, generator=generator)):
+        with pytest.raises(ValueError, match="grey levels lie between 0 and 1"):
+            black_and_white(grey)
+        with pytest.raises(ValueError, match="grey levels are real numbers"):
+            black_and_white(grey + 1j)
+    assert darker([[0, 1], [1, 0]]).bits.tolist() == binarise(np.eye(2)[::-1], generator=generator).bits.tolist() == [[0, 1], [1, 0]]
+
+
 def test_dynamic_digits_are_tossed_by_their_grey_level(here, generator):
     grey, _ = grey_mnist("test")
     one, other = (mnist("test", "dynamic", generator=torch.Generator().manual_seed(seed)) for seed in (1, 1))
@@ -224,7 +235,7 @@ def test_only_some_digits(here):
     assert which.tolist() == [0, 7] * 3
     assert_close(few, grey[(labels == 0) | (labels == 7)])
     assert len(mnist("train", digits=[3])) == 3
-    for wrong in ((), (10,), (-1, 2)):
+    for wrong in ((), (10,), (1, 20)):
         with pytest.raises(ValueError, match="choose among the digits 0 to 9"):
             mnist(digits=wrong)
 

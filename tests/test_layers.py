@@ -2,13 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from helmholtz_mim import BinaryLayer, bernoulli, encode, states
+from helmholtz_mim import BinaryLayer, Stream, bernoulli, encode, states
+from helmholtz_mim.layers import number, whole, wholes
 
 seeds = st.integers(0, 2**32)
 stacks = st.lists(st.integers(1, 3), max_size=2).map(tuple)
@@ -42,7 +44,7 @@ def test_states_undo_encode(rows):
     assert torch.equal(states(9)[encode(bits)], bits)
 
 
-@pytest.mark.parametrize("n", [-1, 27, 40])
+@pytest.mark.parametrize("n", [27, 40])
 def test_states_refuse_other_widths(n):
     with pytest.raises(ValueError, match="too many states"):
         states(n)
@@ -118,5 +120,77 @@ def test_likelihoods_of_all_patterns_sum_to_one(n_in, n_out, seed):
 
 @pytest.mark.parametrize("shape", [(3, 0), (-1, 2)])
 def test_layers_without_units_are_refused(shape):
-    with pytest.raises(ValueError, match="at least one unit"):
+    with pytest.raises(ValueError, match="is a whole number of at least"):
         BinaryLayer(*shape)
+
+
+# At the door
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3)])
+def test_any_integer_counts(value):
+    assert type(whole("epochs", value)) is int and whole("epochs", value) == 3
+    assert wholes("replicas", value) == wholes("replicas", [value]) == (3,)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, torch.tensor(True), 3.0, "3", None, math.nan, 0, -1, [3], 1j])
+def test_what_is_no_count_is_refused(value):
+    with pytest.raises(ValueError, match=r"^epochs is a whole number of at least 1, not"):
+        whole("epochs", value)
+
+
+@pytest.mark.parametrize("value", [True, "0.5", None, 1j, [1, 2], torch.ones(2)])
+def test_what_is_no_number_compares_with_nothing(value):
+    assert math.isnan(number(value)) and number(np.float32(0.5)) == number(torch.tensor(0.5)) == 0.5
+
+
+def test_patterns_too_long_for_a_number_are_refused():
+    assert encode(torch.ones(1, 63)).item() == 2**63 - 1
+    for bits in (torch.ones(1, 64), torch.tensor(1.0)):
+        with pytest.raises(ValueError, match="at most 63 bits"):
+            encode(bits)
+    for odd in (0.5, 2.0, math.nan):
+        with pytest.raises(ValueError, match="binarise them first"):
+            encode(torch.tensor([[0.0, odd]]))
+
+
+@pytest.mark.parametrize("p", [255.0, -0.1, math.nan])
+def test_coins_have_a_probability(p, generator):
+    with pytest.raises(ValueError, match="lie between 0 and 1"):
+        bernoulli(torch.tensor([0.5, p]), generator=generator)
+    for wrong in (0.5, [0.5], torch.tensor([1])):
+        with pytest.raises(ValueError, match="floating-point numbers"):
+            bernoulli(wrong, generator=generator)
+
+
+@pytest.mark.parametrize("seed", [0, None, "0"])
+def test_a_seed_is_no_generator(seed):
+    for draw in (lambda: bernoulli(torch.ones(2), generator=seed), lambda: Stream((), generator=seed)):
+        with pytest.raises(ValueError, match=r"torch\.Generator\(\)\.manual_seed"):
+            draw()
+
+
+def test_layers_say_what_they_read():
+    layer = BinaryLayer(3, 2, replicas=4)
+    assert layer.weight.shape == (4, 2, 3)
+    for x in (torch.ones(5, 2), torch.ones(5, 3).float(), [[1, 0, 1]]):
+        with pytest.raises(ValueError, match=r"reads tensors \(\*replicas, batch, 3\) of torch.float64"):
+            layer(x)
+    for call in (layer.log_prob, lambda y, x: layer.learn_(y, x, 0.1)):
+        for y in (torch.ones(4, 5, 1), torch.ones(4, 6, 2), None):
+            with pytest.raises(ValueError, match="of this layer"):
+                call(y, torch.ones(4, 5, 3))
+
+
+@pytest.mark.parametrize("options", [dict(n_in=2.0), dict(n_out=True), dict(bias=1), dict(replicas=(2.0,)), dict(n_in=10**12, n_out=10**6)])
+def test_impossible_layers_are_refused(options):
+    with pytest.raises(ValueError, match=r"whole number|True or False|this computer has"):
+        BinaryLayer(**dict(n_in=2, n_out=2) | options)
+
+
+@pytest.mark.parametrize("options", [dict(lr=None), dict(lr="0.1"), dict(lr=0.1, weights=[1]), dict(lr=0.1, weights=torch.ones(3))])
+def test_a_step_takes_numbers(options):
+    layer = BinaryLayer(3, 2)
+    with pytest.raises(ValueError, match="a step takes an lr that is a number"):
+        layer.learn_(torch.ones(5, 2), torch.ones(5, 3), **options)
+    assert not layer.weight.any()

@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 from conftest import same_weights
@@ -11,9 +12,25 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from helmholtz_mim import HelmholtzMachine, load, save, states
+from helmholtz_mim import (
+    HelmholtzMachine,
+    ais_log_likelihood,
+    downward,
+    dream,
+    exact_log_likelihood,
+    exact_report,
+    load,
+    log_likelihood,
+    losses,
+    sampled_report,
+    save,
+    states,
+    upward,
+    wake,
+    well_formed,
+)
 from helmholtz_mim.files import write_tensors
-from helmholtz_mim.machine import read
+from helmholtz_mim.machine import NotFinite, check_finite, read
 
 
 @given(st.lists(st.integers(1, 3), min_size=2, max_size=4), st.booleans(), st.integers(0, 2**32))
@@ -25,7 +42,7 @@ def test_joint_probabilities_sum_to_one(sizes, bias, seed):
     assert_close(joint.exp().sum().item(), 1.0)
 
 
-@pytest.mark.parametrize("sizes", [(), (5,), (5, 0), (0, 5), (3, -1)])
+@pytest.mark.parametrize("sizes", [(), (5,), 5])
 def test_machines_too_small_are_refused(sizes):
     with pytest.raises(ValueError, match="at least two layers of at least one unit"):
         HelmholtzMachine(sizes)
@@ -33,7 +50,7 @@ def test_machines_too_small_are_refused(sizes):
 
 @pytest.mark.parametrize("replicas", [(0,), (3, 0), (-1,)])
 def test_stacks_without_machines_are_refused(replicas):
-    with pytest.raises(ValueError, match="at least one machine"):
+    with pytest.raises(ValueError, match="each of replicas is a whole number of at least 1"):
         HelmholtzMachine((3, 2), replicas=replicas)
 
 
@@ -47,6 +64,66 @@ def test_a_replica_is_a_copy_of_its_own(random_machine):
     assert torch.equal(one.recognition[0].weight, stack.recognition[0].weight[1, 1])
     one.recognition[0].weight.zero_()
     assert stack.recognition[0].weight[1, 1].all()
+
+
+def test_replicas_are_a_number_or_several():
+    assert HelmholtzMachine((3, 2), replicas=16).replicas == (16,)
+    assert HelmholtzMachine(np.array([3, 2]), replicas=(np.int64(2), 3)).prior.bias.shape == (2, 3, 2)
+
+
+@pytest.mark.parametrize("sizes", [(3.0, 2), (True, 2), (3, -1), (0, 5), "32", (10**9, 10**9), (3, 10**30), None])
+def test_sizes_are_whole_numbers_that_fit_into_memory(sizes):
+    with pytest.raises(ValueError, match=r"each of sizes is a whole number of at least 1|this computer has"):
+        HelmholtzMachine(sizes)
+
+
+@pytest.mark.parametrize("scale", [-1.0, np.nan, np.inf, "1", None])
+def test_the_scale_of_weights_is_a_number(scale, generator):
+    with pytest.raises(ValueError, match="scale of random weights"):
+        HelmholtzMachine((3, 2)).randomise_(scale, generator=generator)
+
+
+@pytest.mark.parametrize("replicas", [(), (2, 3)])
+@pytest.mark.parametrize("index", [-1, 6, 7, 0.0, True, None])
+def test_there_is_no_such_replica(index, replicas):
+    with pytest.raises(ValueError, match=r"there is no replica|the number of a replica"):
+        HelmholtzMachine((3, 2), replicas=replicas).replica(index)
+
+
+# Divergence
+
+
+MEASURES = {
+    "wake": lambda m, g: wake(m, well_formed(6).bits, generator=g),
+    "dream": lambda m, g: dream(m, 3, generator=g),
+    "exact report": lambda m, g: exact_report(m, well_formed(6)),
+    "upward": lambda m, g: upward(m, well_formed(6)),
+    "downward": lambda m, g: downward(m),
+    "sampled report": lambda m, g: sampled_report(m, well_formed(6), generator=g),
+    "losses": lambda m, g: losses(m, well_formed(6), generator=g),
+    "importance": lambda m, g: log_likelihood(m, well_formed(6).bits, 3, generator=g),
+    "exact": lambda m, g: exact_log_likelihood(m, well_formed(6).bits),
+    "annealing": lambda m, g: ais_log_likelihood(m, well_formed(6).bits, 2, 2, generator=g),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_machine_with_a_weight_that_is_not_finite_is_not_measured(name, random_machine, generator):
+    machine = random_machine((6, 3, 2), replicas=(2,))
+    MEASURES[name](machine, generator)
+    for value in (np.inf, -np.inf, np.nan):
+        machine.generative[1].weight[1, 0, 0] = value
+        with pytest.raises(NotFinite, match=r"^generative\[1\] has a weight that is not finite.*smaller lr$"):
+            MEASURES[name](machine, generator)
+
+
+def test_large_weights_are_finite():
+    machine = HelmholtzMachine((3, 2)).float()
+    machine.recognition[0].weight.fill_(3e38)
+    check_finite(machine)
+    machine.prior.bias[0] = np.nan
+    with pytest.raises(NotFinite, match=r"^prior has"):
+        check_finite(machine)
 
 
 # Files

@@ -1,5 +1,6 @@
 """Wake and sleep: shapes, what each may move, and in which direction."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import same_weights
@@ -7,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from helmholtz_mim import HelmholtzMachine, dream, learn_generative_, learn_recognition_, wake
+from helmholtz_mim import (
+    FactorialMIM,
+    HelmholtzMachine,
+    Phases,
+    TrainConfig,
+    dream,
+    learn_generative_,
+    learn_recognition_,
+    train,
+    wake,
+    well_formed,
+)
 
 stacks = st.lists(st.integers(1, 3), max_size=2).map(tuple)
 
@@ -65,6 +77,32 @@ def test_the_rule_decides_each_layer_from_its_probabilities(random_machine, gene
     assert torch.equal(z[0], machine.generative[0](z[1]).round())
 
 
+@pytest.mark.parametrize("x", [torch.full((2, 5), 0.5), torch.zeros(5), torch.zeros(2, 2, 5), "01010", None, [[0, 1]]])
+def test_data_that_do_not_fit_are_refused(x, random_machine, generator):
+    with pytest.raises(ValueError, match=r"binarise|shaped|real numbers|5 units"):
+        wake(random_machine((5, 3), replicas=(3,)), x, generator=generator)
+
+
+@pytest.mark.parametrize("count", [-1, 2.5, True, "3", None, 10**18])
+def test_dreams_are_counted(count, random_machine, generator):
+    with pytest.raises(ValueError, match=r"whole number of at least 0|this computer has"):
+        dream(random_machine((5, 3)), count, generator=generator)
+    assert dream(random_machine((5, 3)), np.int64(2), generator=generator)[0].shape == (2, 5)
+
+
+@pytest.mark.parametrize("rule", ["mim", None, FactorialMIM])
+def test_a_rule_is_neither_a_name_nor_a_class(rule, random_machine, generator):
+    machine = random_machine((8, 3))
+    for go in (
+        lambda: wake(machine, torch.zeros(2, 8), rule, generator=generator),
+        lambda: dream(machine, 2, rule, generator=generator),
+        lambda: train(machine, well_formed(8), TrainConfig(1), allocate=rule, generator=generator),
+        lambda: train(machine, well_formed(8), TrainConfig(1), allocate=Phases(asleep=rule), generator=generator),
+    ):
+        with pytest.raises(ValueError, match=r"allocate is a rule, such as sample or FactorialMIM\(\)"):
+            go()
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("replicas", [(), (3,), (2, 2)])
 @pytest.mark.parametrize("way", ["generative", "recognition"])
@@ -114,3 +152,12 @@ def test_phases_repeat_with_the_seed(random_machine, seed):
         learn_recognition_(copy, dream(copy, 6, generator=generator), lr=0.1)
         runs.append(copy)
     assert same_weights(*runs) and not same_weights(runs[0], machine)
+
+
+@pytest.mark.parametrize("z", [None, [], [torch.ones(2, 5)], torch.ones(3, 2, 5), "zz"])
+def test_a_lesson_is_about_every_layer(z, random_machine):
+    machine, untouched = random_machine((5, 3, 5)), random_machine((5, 3, 5))
+    for learn in (learn_generative_, learn_recognition_):
+        with pytest.raises(ValueError, match="a list of patterns for the 3 layers"):
+            learn(machine, z, 0.1)
+    assert same_weights(machine, untouched)

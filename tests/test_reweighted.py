@@ -81,3 +81,9 @@ def test_rules_take_their_turns_among_particles(seed):
     assert not same_weights(*machines, atol=1e-3)
     with pytest.raises(ValueError, match="'sleep', 'wake' or 'both'"):
         TrainConfig(1, particles=2, recognition="dream")
+
+
+@pytest.mark.parametrize("particles", [3, 0, 2.0, True])
+def test_rows_come_in_groups_of_particles(particles):
+    with pytest.raises(ValueError, match=r"groups of 3 particles|whole number"):
+        importance(torch.zeros(4), particles)

@@ -1,7 +1,10 @@
 """Configuration, streams of coins, epochs, and the history."""
 
+import copy
 import math
+import pickle
 from collections import Counter
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -11,7 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from helmholtz_mim import HelmholtzMachine, Patterns, Stream, TrainConfig, losses, sample, shifts, states, train, well_formed
+from helmholtz_mim import (
+    Flip,
+    HelmholtzMachine,
+    NotApplicable,
+    Patterns,
+    Stream,
+    TrainConfig,
+    losses,
+    sample,
+    shifts,
+    states,
+    train,
+    well_formed,
+)
+from helmholtz_mim.machine import NotFinite
 from helmholtz_mim.training import draw_order, splitmix64
 
 RHYTHMS = well_formed(8)
@@ -35,14 +52,55 @@ def test_counts_are_whole_numbers_of_at_least_one(name, value):
     if (name, value) == ("dreams", 0):
         assert TrainConfig(epochs=1, batch=7, dreams=0).dreams == 7
         return
-    with pytest.raises(ValueError, match=f"{name} is a whole number of at least 1"):
+    with pytest.raises(ValueError, match=f"{name} is a whole number of at least {0 if name == 'dreams' else 1}"):
         TrainConfig(**dict(epochs=1) | {name: value})
 
 
-@pytest.mark.parametrize("lr", [0, -0.1, math.nan, math.inf])
+@pytest.mark.parametrize("lr", [0, -0.1, math.nan, math.inf, "0.1", None, True, 1j])
 def test_learning_rates_are_positive_numbers(lr):
     with pytest.raises(ValueError, match="lr is a positive number"):
         TrainConfig(epochs=1, lr=lr)
+
+
+def test_dreams_that_nobody_gave_follow_the_batch():
+    followers = [TrainConfig(1, batch=7), TrainConfig(1, batch=7, dreams=0), replace(TrainConfig(1), batch=7)]
+    followers += [copy.deepcopy(followers[0]), pickle.loads(pickle.dumps(followers[0]))]
+    for config in followers:
+        assert config.dreams == 7 and asdict(config)["dreams"] == 7 and config == TrainConfig(1, batch=7, dreams=7)
+        assert replace(config, batch=100).dreams == 100
+        assert replace(config, batch=100, dreams=7).dreams == 7
+        assert replace(replace(config, dreams=3), batch=100).dreams == 3
+    assert replace(TrainConfig(1, dreams=3), batch=100).dreams == 3
+
+
+def test_counts_of_any_integer_type_are_the_same_protocol():
+    assert TrainConfig(np.int64(3), np.uint8(5), torch.tensor(2), np.float32(0.5)) == TrainConfig(3, 5, 2, 0.5)
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch", "dreams", "every", "report_every", "particles"])
+def test_truth_values_are_no_counts(name):
+    with pytest.raises(ValueError, match=f"{name} is a whole number"):
+        TrainConfig(**dict(epochs=1) | {name: True})
+    with pytest.raises(ValueError, match=f"{name} is a whole number"):
+        TrainConfig(**dict(epochs=1) | {name: False})
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (dict(recognition="wake"), "give particles=2 or more"),
+        (dict(recognition="both", particles=1), "give particles=2 or more"),
+        (dict(fraction=0.1, every=5), "every has no say"),
+        (dict(particles=2, recognition="wake", dreams=5), "learns from no dreams"),
+        (dict(optimizer=None), "optimizer is a name"),
+        (dict(schedule=3), "schedule is a name"),
+        (dict(fraction="0.1"), "fraction lies between 0 and 1"),
+        (dict(fraction=0.1, anneal=True), "anneal lies between 0 and 1"),
+    ],
+)
+def test_settings_without_effect_are_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        TrainConfig(1, **options)
 
 
 # Streams
@@ -203,3 +261,79 @@ def test_mistakes_are_met_with_a_sentence(options, sentence):
     with pytest.raises(ValueError) as error:
         trained(**options)
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (dict(machine=None), "this needs a HelmholtzMachine, not None"),
+        (dict(config=dict(epochs=1)), "said by a TrainConfig, not by {'epochs': 1}"),
+        (dict(config=TrainConfig(1, dreams=10**15)), "this computer has"),
+        (dict(patterns=None), "there is a nan"),
+        (dict(config=TrainConfig(1, lr=1e39), machine=HelmholtzMachine((8, 2)).float()), r"lr=1e\+39 is beyond what .* torch.float32"),
+        (dict(generator=0), "comes from a generator"),
+        (dict(report="exact"), "report is a function, not 'exact'"),
+        (dict(stop=5), "stop is a function, not 5"),
+        (dict(checkpoint="run.checkpoint"), "checkpoint is a function"),
+        (dict(engine=None), "no engine called None"),
+    ],
+)
+def test_arguments_of_another_kind_are_met_with_a_sentence(change, sentence):
+    generator = torch.Generator().manual_seed(0)
+    run = dict(machine=HelmholtzMachine((8, 2)), patterns=RHYTHMS, config=TrainConfig(1), generator=generator) | change
+    with pytest.raises(ValueError, match=sentence):
+        train(**run)
+
+
+# The reasons of engines
+
+
+def test_auto_says_why_no_engine_runs_a_protocol():
+    machine = HelmholtzMachine((8, 2), replicas=2).float()
+    with pytest.raises(NotApplicable) as error:
+        train(machine, RHYTHMS, TrainConfig(1, optimizer="adam"), generator=torch.Generator())
+    for reason in ("'batched': large batches are for one machine", "'compiled' and 'torch': this engine takes plain steps"):
+        assert reason in str(error.value)
+
+
+# Divergence
+
+
+@pytest.mark.parametrize("engine", ["torch", "compiled", "reweighted", "batched"])
+@pytest.mark.parametrize("report_every, when", [(1, "after epoch 1"), (3, "between epochs 1 and 3")])
+def test_a_run_that_diverges_says_where(engine, report_every, when):
+    machine = HelmholtzMachine((8, 5, 2), bias=True).float()
+    _ = machine.randomise_(5e37, generator=torch.Generator().manual_seed(0))  # near the edge of single precision: 3.4e38
+    config = TrainConfig(epochs=6, batch=10, lr=3e38, report_every=report_every)
+    seen = []
+    with pytest.raises(NotFinite) as error:
+        train(machine, RHYTHMS, config, engine=engine, stop=seen.append, generator=torch.Generator().manual_seed(0))
+    assert str(error.value).endswith(f"has a weight that is not finite {when}: train again from the start with a smaller lr")
+    assert str(error.value).startswith(("recognition[", "generative[", "prior")) and not seen
+    with pytest.raises(NotFinite, match="has a weight that is not finite: train again"):
+        train(machine, RHYTHMS, TrainConfig(1), engine=engine, generator=torch.Generator().manual_seed(0))
+
+
+# Replicas beside each other
+
+
+@pytest.mark.parametrize("protocol", [dict(fraction=0.4), dict(fraction=0.4, anneal=0.9), dict(every=3)])
+@pytest.mark.parametrize("batch", [1, 10])
+@each_engine
+def test_a_replica_does_not_depend_on_how_many_run_beside_it(engine, batch, protocol):
+    few, many = (
+        trained(batch=batch, engine=engine, allocate=Flip(0.5), replicas=(count,), **protocol)[0].double() for count in (3, 16)
+    )
+    for k in range(3):
+        assert same_weights(few.replica(k), many.replica(k), atol=1e-9)
+    assert not same_weights(few.replica(0), few.replica(1), atol=1e-3)
+
+
+def test_a_fork_is_another_stream_of_the_same_key():
+    stack, alone = Stream((2, 3), generator=torch.Generator().manual_seed(0)), Stream((), generator=torch.Generator().manual_seed(0))
+    alone.keys = stack.keys[1, 2]
+    alone((5,))
+    assert stack.fork().keys[1, 2] == alone.fork().keys == splitmix_by_hand(int(alone.keys), 2**63)
+    assert alone.fork().position == 0 and alone.position == 5
+    u, v = stack((2, 3, 1000)).reshape(6, -1), stack.fork()((2, 3, 1000)).reshape(6, -1)
+    assert torch.corrcoef(torch.cat([u, v])).triu(1).abs().max() < 5 / math.sqrt(1000)
