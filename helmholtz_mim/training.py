@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['Report', 'Engine', 'ENGINES', 'PAYS', 'TrainConfig', 'splitmix64', 'Stream', 'draw_order', 'cumulative_weights',
-           'draw_turns', 'in_turn', 'NotApplicable', 'one_particle', 'plain_steps', 'Advance', 'Lasting', 'gather',
-           'scatter', 'Phases', 'phases', 'readable', 'stepping', 'observe', 'losses', 'tidy_frame', 'Run', 'train',
-           'progress']
+           'draw_turns', 'in_turn', 'NotApplicable', 'one_particle', 'plain_steps', 'Advance', 'Stepwise', 'Lasting',
+           'gather', 'scatter', 'Phases', 'phases', 'readable', 'stepping', 'observe', 'losses', 'tidy_frame',
+           'Interrupted', 'Run', 'train', 'progress']
 
 # %% ../nbs/06_training.ipynb #06-02
 import math
@@ -168,6 +168,26 @@ class Advance:
         self.done += epochs
 
 
+@dataclass
+class Stepwise(Advance):
+    "Goes on by whole epochs: one that is interrupted leaves machine and streams as they were before it."
+
+    streams: tuple[Stream, ...] = ()
+
+    def __call__(self, epochs: int) -> None:
+        "Train."
+        for _ in range(epochs):
+            state = {name: value.clone() for name, value in self.state().items()}
+            positions = [stream.position for stream in self.streams]
+            try:
+                super().__call__(1)
+            except KeyboardInterrupt:
+                self.restore(state)
+                for stream, position in zip(self.streams, positions, strict=True):
+                    stream.position = position
+                raise
+
+
 class Lasting(Protocol):
     "What keeps something from one epoch to the next, as tensors with names: engines, and rules that never forget."
 
@@ -247,7 +267,7 @@ def stepping(
             for batch, whose in zip(order, turn, strict=True):
                 step(batch, whose)
 
-    return Advance(run, machine.state_dict, machine.load_state_dict)
+    return Stepwise(run, machine.state_dict, machine.load_state_dict, streams=(stream, turns))
 
 
 def observe(rule: Allocate, z: list[Tensor]) -> None:
@@ -283,6 +303,19 @@ ENGINES: dict[str, Engine] = {"torch": readable}
 PAYS: dict[str, Callable[[HelmholtzMachine, Patterns, TrainConfig], bool]] = {}  # whether "auto" may take an engine
 
 
+class Interrupted(KeyboardInterrupt):
+    "Ctrl-C in the midst of training: the machine is as of the last whole epoch, and what was measured is in `history`."
+
+    def __init__(self, epoch: int, epochs: int, history: pd.DataFrame, kept: bool):
+        super().__init__(epoch, epochs, history, kept)
+        self.epoch, self.epochs, self.history, self.kept = epoch, epochs, history, kept
+
+    def __str__(self) -> str:
+        on = "from its checkpoint" if self.kept else "from here, had it a checkpoint: train(…, checkpoint=Checkpoint(path))"
+        done = f"after epoch {self.epoch} of {self.epochs}, and the machine is as of that epoch"
+        return f"training was interrupted {done}; the same call goes on {on}"
+
+
 @dataclass
 class Run:
     "A training run as it stands between two epochs."
@@ -297,6 +330,7 @@ class Run:
     streams: tuple[Stream, Stream]  # of the coins, and of the turns
     advance: Advance
     history: list[pd.DataFrame] = field(default_factory=list)  # one table per report
+    interrupted: bool = False  # within an epoch, and about to end
 
 
 def train(
@@ -325,18 +359,24 @@ def train(
     history, steps = run.history, -(-patterns.epoch // config.batch)
     if not history:
         history.append(report(machine, patterns))
-    for epoch in progress(range(advance.done + 1, config.epochs + 1), "training", "epoch"):
-        for begin in begins:
-            begin(machine, patterns, config.lr, turns)
-        due = epoch % config.report_every == 0 or epoch == config.epochs
-        if begins or due or checkpoint:
-            advance(epoch - advance.done)
-        if due:
-            history.append(report(machine, patterns).assign(step=epoch * steps))
-            if stop and stop(machine):
-                break
+    try:
+        for epoch in progress(range(advance.done + 1, config.epochs + 1), "training", "epoch"):
+            for begin in begins:
+                begin(machine, patterns, config.lr, turns)
+            due = epoch % config.report_every == 0 or epoch == config.epochs
+            if begins or due or checkpoint:
+                advance(epoch - advance.done)
+            if due:
+                history.append(report(machine, patterns).assign(step=epoch * steps))
+                if stop and stop(machine):
+                    break
+            if checkpoint:
+                checkpoint(run)
+    except KeyboardInterrupt:
+        run.interrupted = True
         if checkpoint:
             checkpoint(run)
+        raise Interrupted(advance.done, config.epochs, pd.concat(history, ignore_index=True), bool(checkpoint)) from None
     return pd.concat(history, ignore_index=True)
 
 
