@@ -134,12 +134,31 @@ MISTAKES = {
     "train --lr 0": "lr is a positive number",
     "train --lr -0.1": "lr is a positive number",
     "train --lr nan": "lr is a positive number",
-    "train --seeds 0": "seeds is at least 1",
-    "train --scale nan": "scale a number",
-    "train --scale -1": "scale a number",
-    "train --seed 99999999999999999999": "seed between",
+    "train --seeds 0": "seeds is a whole number of at least 1",
+    "train --scale nan": "scale is a number of at least 0",
+    "train --scale -1": "scale is a number of at least 0",
+    "train --seed 99999999999999999999": "seed is a whole number of at least 0 and below 2^63",
+    "train --seed -1": "seed is a whole number of at least 0",
     "train --sizes 12": "at least two layers",
-    "train --sizes 12 0": "at least one unit",
+    "train --sizes 12 0": "each of sizes is a whole number of at least 1",
+    "train --sizes 12 -3": "each of sizes is a whole number of at least 1",
+    "train --sizes 12 99999999999999999999": "each of sizes is a whole number of at least 1 and below 2^63",
+    "train --sizes 12 100000000000": "GiB of memory, most of it for the weights (sizes, seeds)",
+    "train --seeds 1000000000": "GiB of memory, most of it for the history (reports, seeds)",
+    "train --seeds 1000000000 --report-every 600 --measure losses --bias": "GiB of memory, most of it for the",
+    "train --epochs 1000000000000": "GiB of memory, most of it for the history (reports, seeds)",
+    "train --epochs 1000000000000000 --report-every 1000000000000000": "more random numbers than the 2^63 of a stream",
+    "train --epochs 10000000000000000000": "epochs is a whole number of at least 1 and below 2^63",
+    "train --dreams 10000000000": "GiB of memory, most of it for batches and dreams",
+    "train --dreams 1000000000000000": "more random numbers than the 2^63 of a stream",
+    "train --batch 100000000000": "GiB of memory, most of it for batches and dreams",
+    "train --every 10000000000000000000": "every is a whole number of at least 1 and below 2^63",
+    "train --lr inf": "lr is a positive number",
+    "train --scale inf": "scale is a number of at least 0",
+    "train --checkpoint-minutes nan": "minutes between two checkpoints are a number of at least 0",
+    "train --checkpoint-minutes -1": "minutes between two checkpoints are a number of at least 0",
+    "train --report-every 0": "report_every is a whole number of at least 1",
+    "train --data \udcff --epochs 1": "there is no data set called",
     "train --sizes 5 3 --epochs 1": "data layer has 5 units, the patterns have 12",
     "train --data heartbeat --measure exact": "2^26 is the limit",
     "train --engine tourch": "did you mean 'torch'",
@@ -153,18 +172,39 @@ MISTAKES = {
     "report unnamed --data bars": "data layer has 4 units, the patterns have 16",
     "train --scheme mmi": "did you mean 'mim'",
     "train --every 0": "every is a whole number",
+    "report folder": "there is no file folder",
+    "report empty": "not a readable safetensors file",
+    "report odd": "does not say what it was trained on",
     "evaluate unnamed": "does not say what it was trained on",
+    "evaluate unnamed --data bars --count 0": "count is a whole number of at least 1",
+    "evaluate unnamed --data bars --seed -1": "seed is a whole number of at least 0",
+    "evaluate unnamed --data bars --particles 99999999999999999999": "particles is a whole number of at least 1 and below 2^63",
+    "evaluate unnamed --data bars": "data layer has 4 units, the patterns have 16",
     "evaluate unnamed --data bars --particles 0": "at least 1",
     "sample absent": "there is no file absent",
     "sample unnamed --replica 1": "holds 1 machines",
+    "sample unnamed --replica -1": "holds 1 machines",
     "sample unnamed --count 0": "at least 1",
+    "sample unnamed --count 7001": "a sheet holds at most 7000 images",
+    "sample unnamed --count 1000000000000": "GiB of memory, most of it for the dreams",
+    "sample unnamed --seed 99999999999999999999": "seed is a whole number of at least 0",
+    "sample unnamed --out folder": "folder exists already",
+    "sample unnamed --out file/below.png": "is a file, not a folder",
     "compare --seeds 0": "at least 1",
     "compare --seeds 1 --out file": "is a file, not a folder",
+    "compare --seeds 1000000000": "GiB of memory, most of it for the history (reports, seeds)",
+    "compare --pretrain 1000000000000 --epochs 1": "GiB of memory, most of it for the history (reports, seeds)",
     "table world": "did you mean 'worlds'",
+    "table worlds --seeds -1": "seeds is a whole number of at least 0",
+    "table worlds --seeds 1000000000": "GiB of memory, most of it for the tables of the exact report",
+    "table mnist --seeds 1000000000": "GiB of memory, most of it for the weights (sizes, seeds)",
+    "table static --seeds 1000000000000": "GiB of memory",
     "table worlds --out file": "is a file, not a folder",
     "figure one": "no figure called 'one'",
     "figure 1 --out file": "is a file, not a folder",
     "figure 1 --seeds 0": "at least",
+    "figure 1 --seeds 1000000000": "GiB of memory",
+    "figure 4 --results absent": "there are no dreams in absent",
 }
 
 
@@ -173,20 +213,14 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing_behind(line, folder, ran
     save(random_machine((4, 2)), "unnamed")
     (folder / "short").write_bytes((folder / "unnamed").read_bytes()[:99])
     (folder / "file").write_text("something else")
+    (folder / "empty").touch()
+    (folder / "folder").mkdir()
+    save(random_machine((4, 2)), "odd", data=["bars"])
     before = listing(folder)
     sentence = refusal(line.split())
     assert sentence.startswith("helmholtz-mim: ") and MISTAKES[line] in sentence
     assert "\n" not in sentence
     assert listing(folder) == before
-
-
-def test_an_interrupted_run_leaves_nothing_behind(folder, monkeypatch):
-    def interrupted(*args, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cli, "train", interrupted)
-    assert "nothing was written" in refusal(TINY)
-    assert listing(folder) == []
 
 
 def test_a_result_appears_whole_or_not_at_all(folder):
