@@ -652,7 +652,7 @@ def sentence(error: Exception) -> str | None:
     if isinstance(error, RuntimeError) and "memory" in words:
         return f"there is not enough memory for this ({words}): choose smaller sizes, or fewer seeds or dreams"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'a file'}: {error.strerror}"
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     ours = type(error) is ImportError and error.name is None
     return words or "there is not enough memory" if ours or isinstance(error, (ValueError, OSError, MemoryError)) else None
 
