@@ -156,8 +156,9 @@ def _unheard(number):
 
 
 def _at_work():
-    "One thread each; deaf to Ctrl-C, which the parent answers; gone when the parent is."
+    "One thread each, no bar; deaf to Ctrl-C, which the parent answers; gone when the parent is."
     torch.set_num_threads(1)
+    os.environ["TQDM_DISABLE"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
 

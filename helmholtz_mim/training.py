@@ -382,8 +382,9 @@ def train(
 
 def progress(steps, what: str, unit: str, total: int | None = None):
     "A progress bar on a terminal after the first second; silent elsewhere, and if TQDM_DISABLE is set."
-    silent = not sys.stderr.isatty() or "TQDM_DISABLE" in os.environ
-    return tqdm(steps, desc=what, unit=unit, total=total, disable=silent, leave=False, delay=1)
+    if not sys.stderr.isatty() or "TQDM_DISABLE" in os.environ:
+        return steps
+    return tqdm(steps, desc=what, unit=unit, total=total, leave=False, delay=1)
 
 
 def _start(engine, *run) -> tuple[str, Advance]:
