@@ -1,18 +1,25 @@
 """The command line: what it writes, and how it says no."""
 
+import io
 import json
 import math
+import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
 from conftest import same_weights
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from helmholtz_mim import cli, collapse, load, save
+from helmholtz_mim import HelmholtzMachine, cli, collapse, comparison, load, save
 from helmholtz_mim.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -244,3 +251,153 @@ def test_as_a_program(how, folder):
     again = program(TINY)
     assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr.startswith("helmholtz-mim: run/") and again.stderr.count("\n") == 1
+
+
+# Errors that are met, and errors that are not hidden
+
+
+def failing(monkeypatch, error):
+    """A command that ends in that error."""
+
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(cli.Report, "run", fail)
+    return ["report", "absent"]
+
+
+def test_memory_that_torch_does_not_get_is_one_sentence(monkeypatch):
+    with pytest.raises(RuntimeError) as real:
+        torch.empty(2**60)
+    assert "not enough memory for this" in refusal(failing(monkeypatch, real.value))
+    assert refusal(failing(monkeypatch, MemoryError())) == "helmholtz-mim: there is not enough memory"
+
+
+def test_what_the_system_says_is_said_without_numbers(monkeypatch):
+    assert refusal(failing(monkeypatch, PermissionError(13, "Permission denied", "run/x"))) == "helmholtz-mim: run/x: Permission denied"
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), RuntimeError("shapes"), ImportError("x", name="x"), ModuleNotFoundError("x", name="x")])
+def test_mistakes_of_ours_are_not_hidden(error, monkeypatch):
+    with pytest.raises(type(error)):
+        main(failing(monkeypatch, error))
+
+
+def test_digits_without_scikit_learn_name_a_command_that_works(monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "sklearn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert refusal("train --data digits --epochs 1".split()).endswith("pip install scikit-learn")
+
+
+def test_letters_that_a_terminal_lacks_are_escaped(folder, monkeypatch):
+    main(TINY)
+    poor = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", poor)
+    main(["report", "run/machine.safetensors"])
+    assert b"\\xb1" in poor.buffer.getvalue()
+    main([*TINY[:-1], "\udcff"])
+    assert b"wrote \\udcff/machine.safetensors" in poor.buffer.getvalue()
+
+
+def test_a_machine_that_does_not_say_has_memory_without_end(monkeypatch):
+    assert 2**28 < cli.memory() < 2**50
+    monkeypatch.setattr(os, "sysconf", lambda name: 1 / 0 if name == "x" else (_ for _ in ()).throw(ValueError(name)))
+    assert cli.memory() == math.inf
+
+
+def test_estimates_are_near_what_is_taken(folder):
+    """Within a factor of four, for weights that dwarf everything else."""
+    script = "import resource; from helmholtz_mim.cli import main; rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024;"
+    line = "train --data bars --sizes 16 1000 1000 --epochs 1 --seeds 1 --engine compiled --measure losses --every 2".split()
+    script += f"main({TINY[:-1]!r} + ['first']); before = rss(); main({[*line, '--out', 'large']!r}); print(rss() - before)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder)
+    taken, estimate = int(done.stdout.split()[-1]), sum(cli.needs_of_training((16, 1000, 1000), 1, rows=2).values())
+    assert taken / 4 < estimate < 4 * taken, (taken, estimate)
+
+
+# Whatever is typed
+
+
+NUMBERS = ["0", "-1", "1", "2", "3", "1e3", "nan", "inf", "1.5", "", "x", str(10**16), str(2**63), str(10**40), "-" + str(10**40)]
+WORDS = ["", "x", "..", "\udcff", "a b", "ß", "all", "mim", "bars", "wake-sleep", "torch", "compiled", "batched", "exact", "losses", "worlds", "static", "1"]
+PATHS = ["good", "half", "damaged", "empty", "text", "folder", "absent", "", "good/below", "\udcff", "x" * 300, "a\0b", "/dev/full", "unnamed", "new"]
+ANY = st.sampled_from(NUMBERS + WORDS + PATHS)
+OPTIONS = {
+    "train": {
+        **dict.fromkeys("seeds seed epochs batch dreams lr every report-every scale checkpoint-minutes".split(), NUMBERS),
+        **dict.fromkeys("scheme engine measure".split(), WORDS),
+        "data": ["bars", "digits", "well-formed-", *WORDS],
+        "sizes": ["16 2", "16 3 2", "16 0", "16 x", "12", "5 3", "16 -3", f"16 {10**12}", f"16 {2**63}", "16 30 2", ""],
+        "out": PATHS,
+        "bias": None, "force": None, "resume": None,
+    },
+    "report": {"data": WORDS},
+    "evaluate": {"data": WORDS, **dict.fromkeys("particles count seed".split(), NUMBERS)},
+    "sample": {"out": PATHS, "force": None, **dict.fromkeys("count replica seed".split(), NUMBERS)},
+    "compare": {"out": PATHS, "resume": None, "no-resume": None, **dict.fromkeys("seeds pretrain epochs".split(), NUMBERS)},
+    "table": {"out": PATHS, "seeds": NUMBERS, "no-resume": None},
+    "figure": {"out": PATHS, "results": PATHS, "seeds": NUMBERS, "force": None},
+}  # fmt: skip
+SMALL = {
+    "train": "--data bars --sizes 16 2 --epochs 1 --seeds 1 --out new",
+    "report": "good", "evaluate": "good --particles 2 --count 3", "sample": "good --count 2 --out new/dreams.png",
+    "compare": "--seeds 2 --pretrain 1 --epochs 1 --out new", "table": "worlds --out new", "figure": "1 --out new",
+}  # fmt: skip
+
+
+@st.composite
+def lines(draw):
+    """A command that works and is small, with options changed to good ones, bad ones and nonsense."""
+    command = draw(st.sampled_from(list(OPTIONS)))
+    words = SMALL[command].split()
+    if command in ("report", "evaluate", "sample") and draw(st.booleans()):
+        words[0] = draw(st.sampled_from(PATHS))
+    if command in ("table", "figure") and draw(st.booleans()):
+        words[0] = draw(st.sampled_from([*WORDS, "4", "5", "collapse"]))
+    for option in draw(st.lists(st.sampled_from(list(OPTIONS[command])), max_size=3)):
+        values = OPTIONS[command][option]
+        words += [f"--{option}", *(draw(st.sampled_from(values)).split(" ") if values else [])]
+    if draw(st.integers(0, 9)) == 0:
+        words.insert(draw(st.integers(0, len(words))), draw(ANY))
+    return [command, *words]
+
+
+def tiny_table(folder, resume, *seeds):
+    """In place of an experiment."""
+    (folder / "part.csv").write_text("x")
+    return pd.DataFrame({"nats": [1.0]})
+
+
+@pytest.fixture
+def small_world(folder, monkeypatch):
+    """Files of all kinds, and experiments and figures that take no time."""
+    machine = HelmholtzMachine((16, 2), replicas=(2,))
+    save(machine, "good", data="bars")
+    save(machine.half(), "half", data="bars")
+    save(machine, "unnamed")
+    Path("damaged").write_bytes(Path("good").read_bytes()[:-9])
+    Path("text").write_text("something else")
+    Path("empty").touch()
+    Path("folder").mkdir()
+    matplotlib.use("Agg")
+    monkeypatch.setattr(cli, "dynamics", partial(comparison.dynamics, processes=1))
+    monkeypatch.setattr(cli, "TABLES", dict.fromkeys(cli.TABLES, tiny_table))
+    monkeypatch.setattr(cli, "figure_1", None)
+    small = {name: lambda seeds, results: plt.figure(figsize=(1, 1)) for name in ("1", "2", "3", "collapse")}
+    monkeypatch.setattr(cli, "FIGURES", cli.FIGURES | small)
+
+
+@settings(max_examples=3000 if os.environ.get("FUZZ") else 120, suppress_health_check=list(HealthCheck))
+@given(line=lines())
+def test_whatever_is_typed_is_done_or_answered_in_a_sentence(line, small_world, capsys):
+    try:
+        main(line)
+    except SystemExit as end:
+        said = capsys.readouterr().err
+        if isinstance(end.code, str):
+            assert end.code.startswith("helmholtz-mim: ") and "\n" not in end.code and len(end.code) > 25
+        else:
+            assert end.code == 0 or (end.code == 2 and said), "help, or an answer of the parser"
+    plt.close("all")
+    capsys.readouterr()
