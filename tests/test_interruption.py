@@ -1,6 +1,7 @@
 """Interrupted, out of room, or begun twice: what is done is kept, and the same command goes on."""
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -28,6 +29,13 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.set_default_dtype(torch.float32)
     return tmp_path
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """A clock that goes on by ten seconds each time somebody looks, so that no snapshot is spared."""
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: 10.0 * next(ticks))
 
 
 def listing(folder):
@@ -129,7 +137,7 @@ def test_an_interrupted_machine_is_as_of_the_last_whole_epoch(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_interrupted_run_goes_on_to_the_same_bits(case, folder):
+def test_an_interrupted_run_goes_on_to_the_same_bits(case, folder, hurried):
     options, where, calls, _ = CASES[case]
     whole, _, history = go(where=where, **options)
     _, stop, _ = go(where=where, calls=calls, checkpoint=Checkpoint("kept", math.inf), **options)
@@ -165,7 +173,7 @@ def status(line, capsys):
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_keeps_what_is_done_and_resume_ends_the_same(number, code, folder, capsys, monkeypatch):
+def test_a_signal_keeps_what_is_done_and_resume_ends_the_same(number, code, folder, capsys, monkeypatch, hurried):
     main([*TINY[:-1], "whole"])
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     original = Checkpoint.__call__
