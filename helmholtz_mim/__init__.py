@@ -21,7 +21,7 @@ from helmholtz_mim.perturbation import Flip
 from helmholtz_mim.reweighted import importance, learn_reweighted_, log_importance
 from helmholtz_mim.sampled import intervals, sampled_report
 from helmholtz_mim.sleep import dream, learn_recognition_
-from helmholtz_mim.training import ENGINES, NotApplicable, Phases, Stream, TrainConfig, losses, train
+from helmholtz_mim.training import ENGINES, Interrupted, NotApplicable, Phases, Stream, TrainConfig, losses, train
 from helmholtz_mim.wake import learn_generative_, sample, wake
 
 __all__ = [name for name in dir() if not name.startswith("_")]

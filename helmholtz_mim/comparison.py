@@ -2,16 +2,21 @@
 
 # %% auto #0
 __all__ = ['SCHEMES', 'EVERY', 'WORLDS', 'TABLE', 'LABELS', 'PANELS', 'PATTERNS', 'NEVER', 'DIAL', 'POINT', 'scheme', 'Run',
-           'execute', 'wide', 'execute_all', 'kept_in', 'stored', 'table_report', 'liu_columns', 'dynamics_runs',
-           'dynamics', 'table_runs', 'ablation_runs', 'noise_runs', 'interleave_runs', 'train_with_mim',
-           'draw_dynamics', 'per_seed', 'against', 'interleave_dial']
+           'execute', 'wide', 'workers', 'execute_all', 'kept_in', 'stored', 'table_report', 'liu_columns',
+           'dynamics_runs', 'dynamics', 'table_runs', 'ablation_runs', 'noise_runs', 'interleave_runs',
+           'train_with_mim', 'draw_dynamics', 'per_seed', 'against', 'interleave_dial']
 
 # %% ../nbs/13_comparison.ipynb #13-02
+import os
+import signal
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -120,6 +125,51 @@ def wide(history: pd.DataFrame) -> pd.DataFrame:
     return history.assign(name=names).pivot(index=["step", "replica"], columns="name", values="value").reset_index()
 
 
+@contextmanager
+def workers(processes: int):
+    "Processes to work in; what they have begun ends at once if this one is interrupted, and they never outlive it."
+    others = set(active_children())
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_at_work) as pool:
+        try:
+            with _unheard(signal.SIGINT):
+                pool.submit(int)  # which starts them all
+            yield pool
+        except BrokenProcessPool as error:
+            raise MemoryError("a worker process was killed, as happens where memory is short: what is finished is kept") from error
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(active_children()) - others if isinstance(error, KeyboardInterrupt) else ():
+                worker.kill()
+            raise
+
+
+@contextmanager
+def _unheard(number):
+    "A signal waits until the block ends, and is never heard by processes that are started in it."
+    if hasattr(signal, "pthread_sigmask"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    else:
+        yield
+
+
+def _at_work():
+    "One thread each, no bar; deaf to Ctrl-C, which the parent answers; gone when the parent is."
+    torch.set_num_threads(1)
+    os.environ["TQDM_DISABLE"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
+
+
 def execute_all(
     runs: Iterable[Run], folder: Path, report: Callable = exact_report, *, resume: bool = True, processes: int = 2
 ) -> pd.DataFrame:
@@ -130,8 +180,7 @@ def execute_all(
         for run in progress(left, "runs", "run"):
             _execute_to_file(run, store)
     else:
-        spawn = get_context("spawn")
-        with ProcessPoolExecutor(processes, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with workers(processes) as pool:
             jobs = [pool.submit(_execute_to_file, run, store) for run in left]
             for job in progress(as_completed(jobs), "runs", "run", total=len(jobs)):
                 job.result()

@@ -28,7 +28,7 @@ def grey_digits(*, digits: Sequence[int] | None = None) -> tuple[Tensor, Tensor]
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError('the 8 × 8 digits come with scikit-learn: pip install "helmholtz-mim[book]"') from error
+        raise ImportError('the 8 × 8 digits come with scikit-learn: pip install scikit-learn') from error
     images, labels = load_digits(return_X_y=True)
     return _shown(torch.from_numpy(images), torch.from_numpy(labels), digits, levels=16)
 

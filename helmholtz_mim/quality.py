@@ -25,7 +25,7 @@ def borrowed(module: str):
     try:
         return import_module(f"sklearn.{module}")
     except ImportError as error:
-        raise ImportError('judging images takes scikit-learn: pip install "helmholtz-mim[book]"') from error
+        raise ImportError('judging images takes scikit-learn: pip install scikit-learn') from error
 
 
 @dataclass(frozen=True)

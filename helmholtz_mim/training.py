@@ -4,7 +4,8 @@
 __all__ = ['Report', 'Engine', 'ENGINES', 'PAYS', 'AsTheBatch', 'TrainConfig', 'splitmix64', 'Stream', 'draw_order',
            'cumulative_weights', 'draw_turns', 'in_turn', 'NotApplicable', 'one_particle', 'plain_steps', 'Advance',
            'Lasting', 'gather', 'scatter', 'Phases', 'phases', 'readable', 'stepping', 'observe', 'one_thread',
-           'losses', 'tidy_frame', 'Run', 'train', 'progress', 'advance_to', 'check_run', 'check_functions']
+           'losses', 'tidy_frame', 'Interrupted', 'Run', 'train', 'progress', 'advance_to', 'check_run',
+           'check_functions']
 
 # %% ../nbs/06_training.ipynb #06-02
 import math
@@ -345,6 +346,19 @@ ENGINES: dict[str, Engine] = {"torch": readable}
 PAYS: dict[str, Callable[[HelmholtzMachine, Patterns, TrainConfig], bool]] = {}  # whether "auto" may take an engine
 
 
+class Interrupted(KeyboardInterrupt):
+    "Ctrl-C in the midst of training: the machine is as of the last whole epoch, and what was measured is in `history`."
+
+    def __init__(self, epoch: int, epochs: int, history: pd.DataFrame, kept: bool):
+        super().__init__(epoch, epochs, history, kept)
+        self.epoch, self.epochs, self.history, self.kept = epoch, epochs, history, kept
+
+    def __str__(self) -> str:
+        on = "from its checkpoint" if self.kept else "from here, had it a checkpoint: train(…, checkpoint=Checkpoint(path))"
+        done = f"after epoch {self.epoch} of {self.epochs}, and the machine is as of that epoch"
+        return f"training was interrupted {done}; the same call goes on {on}"
+
+
 @dataclass
 class Run:
     "A training run as it stands between two epochs."
@@ -391,25 +405,32 @@ def train(
     history, steps = run.history, -(-patterns.epoch // config.batch)
     if not history:
         history.append(report(machine, patterns))
-    for epoch in progress(range(advance.done + 1, config.epochs + 1), "training", "epoch"):
-        for begin in begins:
-            begin(machine, patterns, config.lr, turns)
-        due = epoch % config.report_every == 0 or epoch == config.epochs
-        if begins or due or checkpoint:
-            advance_to(epoch, machine, advance)
-        if due:
-            history.append(report(machine, patterns).assign(step=epoch * steps))
-            if stop and stop(machine):
-                break
+    try:
+        for epoch in progress(range(advance.done + 1, config.epochs + 1), "training", "epoch"):
+            for begin in begins:
+                begin(machine, patterns, config.lr, turns)
+            due = epoch % config.report_every == 0 or epoch == config.epochs
+            if begins or due or checkpoint:
+                advance_to(epoch, machine, advance)
+            if due:
+                history.append(report(machine, patterns).assign(step=epoch * steps))
+                if stop and stop(machine):
+                    break
+            if checkpoint:
+                checkpoint(run)
+    except KeyboardInterrupt:
+        run.interrupted = True
         if checkpoint:
             checkpoint(run)
+        raise Interrupted(advance.done, config.epochs, pd.concat(history, ignore_index=True), bool(checkpoint)) from None
     return pd.concat(history, ignore_index=True)
 
 
 def progress(steps, what: str, unit: str, total: int | None = None):
     "A progress bar on a terminal after the first second; silent elsewhere, and if TQDM_DISABLE is set."
-    silent = not sys.stderr.isatty() or "TQDM_DISABLE" in os.environ
-    return tqdm(steps, desc=what, unit=unit, total=total, disable=silent, leave=False, delay=1)
+    if not sys.stderr.isatty() or "TQDM_DISABLE" in os.environ:
+        return steps
+    return tqdm(steps, desc=what, unit=unit, total=total, leave=False, delay=1)
 
 
 def advance_to(epoch: int, machine: HelmholtzMachine, advance: Advance) -> None:

@@ -514,29 +514,9 @@ def test_the_command_is_killed_and_resumed(folder):
 TINY = "train --sizes 12 3 2 --epochs 4 --report-every 2 --seeds 2 --out run".split()
 
 
-def test_results_are_not_overwritten_by_resuming(folder):
-    main(TINY)
-    with pytest.raises(SystemExit) as stopped:
-        main([*TINY, "--resume"])
-    assert "use --force" in stopped.value.code
-
-
 def test_an_unfinished_run_is_begun_again_by_force(folder):
     (folder / "run").mkdir()
     (folder / "run" / "run.checkpoint").write_text("of something else")
     main([*TINY, "--force"])
     assert json.loads((folder / "run/config.json").read_text())["epochs"] == 4
     assert not (folder / "run" / "run.checkpoint").exists()
-
-
-def test_interrupting_says_how_to_go_on(folder, monkeypatch):
-    def interrupted(self, run):
-        self.begin(run) if run is not self.run else self.remember()
-        self.write()
-        if run.advance.done == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoint, "__call__", interrupted)
-    with pytest.raises(SystemExit) as stopped:
-        main([*TINY, "--checkpoint-minutes", "1"])
-    assert stopped.value.code == "helmholtz-mim: interrupted; go on with --resume"

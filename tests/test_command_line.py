@@ -1,17 +1,24 @@
 """The command line: what it writes, and how it says no."""
 
+import io
 import json
 import math
+import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from helmholtz_mim import cli, collapse, load, save
+from helmholtz_mim import HelmholtzMachine, cli, collapse, comparison, load, save
 from helmholtz_mim.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -132,12 +139,31 @@ MISTAKES = {
     "train --lr 0": "lr is a positive number",
     "train --lr -0.1": "lr is a positive number",
     "train --lr nan": "lr is a positive number",
-    "train --seeds 0": "seeds is at least 1",
-    "train --scale nan": "scale a number",
-    "train --scale -1": "scale a number",
-    "train --seed 99999999999999999999": "seed between",
+    "train --seeds 0": "seeds is a whole number of at least 1",
+    "train --scale nan": "scale is a number of at least 0",
+    "train --scale -1": "scale is a number of at least 0",
+    "train --seed 99999999999999999999": "seed is a whole number of at least 0 and below 2^63",
+    "train --seed -1": "seed is a whole number of at least 0",
     "train --sizes 12": "at least two layers",
-    "train --sizes 12 0": "at least one unit",
+    "train --sizes 12 0": "each of sizes is a whole number of at least 1",
+    "train --sizes 12 -3": "each of sizes is a whole number of at least 1",
+    "train --sizes 12 99999999999999999999": "each of sizes is a whole number of at least 1 and below 2^63",
+    "train --sizes 12 100000000000": "GiB of memory, most of it for the weights (sizes, seeds)",
+    "train --seeds 1000000000": "GiB of memory, most of it for the history (reports, seeds)",
+    "train --seeds 1000000000 --report-every 600 --measure losses --bias": "GiB of memory, most of it for the",
+    "train --epochs 1000000000000": "GiB of memory, most of it for the history (reports, seeds)",
+    "train --epochs 1000000000000000 --report-every 1000000000000000": "more random numbers than the 2^63 of a stream",
+    "train --epochs 10000000000000000000": "epochs is a whole number of at least 1 and below 2^63",
+    "train --dreams 10000000000": "GiB of memory, most of it for batches and dreams",
+    "train --dreams 1000000000000000": "more random numbers than the 2^63 of a stream",
+    "train --batch 100000000000": "GiB of memory, most of it for batches and dreams",
+    "train --every 10000000000000000000": "every is a whole number of at least 1 and below 2^63",
+    "train --lr inf": "lr is a positive number",
+    "train --scale inf": "scale is a number of at least 0",
+    "train --checkpoint-minutes nan": "minutes between two checkpoints are a number of at least 0",
+    "train --checkpoint-minutes -1": "minutes between two checkpoints are a number of at least 0",
+    "train --report-every 0": "report_every is a whole number of at least 1",
+    "train --data \udcff --epochs 1": "there is no data set called",
     "train --sizes 5 3 --epochs 1": "data layer has 5 units, the patterns have 12",
     "train --data heartbeat --measure exact": "2^26 is the limit",
     "train --engine tourch": "did you mean 'torch'",
@@ -151,18 +177,39 @@ MISTAKES = {
     "report unnamed --data bars": "data layer has 4 units, the patterns have 16",
     "train --scheme mmi": "did you mean 'mim'",
     "train --every 0": "every is a whole number",
+    "report folder": "there is no file folder",
+    "report empty": "not a readable safetensors file",
+    "report odd": "does not say what it was trained on",
     "evaluate unnamed": "does not say what it was trained on",
+    "evaluate unnamed --data bars --count 0": "count is a whole number of at least 1",
+    "evaluate unnamed --data bars --seed -1": "seed is a whole number of at least 0",
+    "evaluate unnamed --data bars --particles 99999999999999999999": "particles is a whole number of at least 1 and below 2^63",
+    "evaluate unnamed --data bars": "data layer has 4 units, the patterns have 16",
     "evaluate unnamed --data bars --particles 0": "at least 1",
     "sample absent": "there is no file absent",
     "sample unnamed --replica 1": "holds 1 machines",
+    "sample unnamed --replica -1": "holds 1 machines",
     "sample unnamed --count 0": "at least 1",
+    "sample unnamed --count 7001": "a sheet holds at most 7000 images",
+    "sample unnamed --count 1000000000000": "GiB of memory, most of it for the dreams",
+    "sample unnamed --seed 99999999999999999999": "seed is a whole number of at least 0",
+    "sample unnamed --out folder": "folder exists already",
+    "sample unnamed --out file/below.png": "is a file, not a folder",
     "compare --seeds 0": "at least 1",
     "compare --seeds 1 --out file": "is a file, not a folder",
+    "compare --seeds 1000000000": "GiB of memory, most of it for the history (reports, seeds)",
+    "compare --pretrain 1000000000000 --epochs 1": "GiB of memory, most of it for the history (reports, seeds)",
     "table world": "did you mean 'worlds'",
+    "table worlds --seeds -1": "seeds is a whole number of at least 0",
+    "table worlds --seeds 1000000000": "GiB of memory, most of it for the tables of the exact report",
+    "table mnist --seeds 1000000000": "GiB of memory, most of it for the weights (sizes, seeds)",
+    "table static --seeds 1000000000000": "GiB of memory",
     "table worlds --out file": "is a file, not a folder",
     "figure one": "no figure called 'one'",
     "figure 1 --out file": "is a file, not a folder",
     "figure 1 --seeds 0": "at least",
+    "figure 1 --seeds 1000000000": "GiB of memory",
+    "figure 4 --results absent": "there are no dreams in absent",
 }
 
 
@@ -171,20 +218,14 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing_behind(line, folder, ran
     save(random_machine((4, 2)), "unnamed")
     (folder / "short").write_bytes((folder / "unnamed").read_bytes()[:99])
     (folder / "file").write_text("something else")
+    (folder / "empty").touch()
+    (folder / "folder").mkdir()
+    save(random_machine((4, 2)), "odd", data=["bars"])
     before = listing(folder)
     sentence = refusal(line.split())
     assert sentence.startswith("helmholtz-mim: ") and MISTAKES[line] in sentence
     assert "\n" not in sentence
     assert listing(folder) == before
-
-
-def test_an_interrupted_run_leaves_nothing_behind(folder, monkeypatch):
-    def interrupted(*args, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cli, "train", interrupted)
-    assert "nothing was written" in refusal(TINY)
-    assert listing(folder) == []
 
 
 def test_a_result_appears_whole_or_not_at_all(folder):
@@ -208,3 +249,161 @@ def test_as_a_program(how, folder):
     again = program(TINY)
     assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr.startswith("helmholtz-mim: run/") and again.stderr.count("\n") == 1
+
+
+# Errors that are met, and errors that are not hidden
+
+
+def failing(monkeypatch, error):
+    """A command that ends in that error."""
+
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(cli.Report, "run", fail)
+    return ["report", "absent"]
+
+
+def test_memory_that_torch_does_not_get_is_one_sentence(monkeypatch):
+    with pytest.raises(RuntimeError) as real:
+        torch.empty(2**60)
+    assert "not enough memory for this" in refusal(failing(monkeypatch, real.value))
+    assert refusal(failing(monkeypatch, MemoryError())) == "helmholtz-mim: there is not enough memory"
+
+
+def test_what_the_system_says_is_said_without_numbers(monkeypatch):
+    assert refusal(failing(monkeypatch, PermissionError(13, "Permission denied", "run/x"))) == "helmholtz-mim: run/x: Permission denied"
+
+
+OURS = [KeyError("x"), TypeError("x"), RuntimeError("shapes"), ImportError("x", name="x"), ModuleNotFoundError("x", name="x")]
+
+
+@pytest.mark.parametrize("error", OURS, ids=lambda error: type(error).__name__)
+def test_mistakes_of_ours_are_not_hidden(error, monkeypatch):
+    with pytest.raises(type(error)):
+        main(failing(monkeypatch, error))
+
+
+def test_digits_without_scikit_learn_name_a_command_that_works(monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "sklearn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert refusal("train --data digits --epochs 1".split()).endswith("pip install scikit-learn")
+
+
+def test_letters_that_a_terminal_lacks_are_escaped(folder, monkeypatch):
+    main(TINY)
+    poor = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", poor)
+    main(["report", "run/machine.safetensors"])
+    assert b"\\xb1" in poor.buffer.getvalue()
+    main([*TINY[:-1], "\udcff"])
+    assert b"wrote \\udcff/machine.safetensors" in poor.buffer.getvalue()
+
+
+def test_a_machine_that_does_not_say_has_memory_without_end(monkeypatch):
+    assert 2**28 < cli.memory() < 2**50
+    monkeypatch.setattr(os, "sysconf", lambda name: 1 / 0 if name == "x" else (_ for _ in ()).throw(ValueError(name)))
+    assert cli.memory() == math.inf
+
+
+def test_estimates_are_near_what_is_taken(folder):
+    """Within a factor of four, for weights that dwarf everything else."""
+    script = "import resource; from helmholtz_mim.cli import main; rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024;"
+    line = "train --data bars --sizes 16 1000 1000 --epochs 1 --seeds 1 --engine compiled --measure losses --every 2".split()
+    script += f"main({TINY[:-1]!r} + ['first']); before = rss(); main({[*line, '--out', 'large']!r}); print(rss() - before)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder)
+    taken, estimate = int(done.stdout.split()[-1]), sum(cli.needs_of_training((16, 1000, 1000), 1, rows=2).values())
+    assert taken / 4 < estimate < 4 * taken, (taken, estimate)
+
+
+# Whatever is typed
+
+
+NUMBERS = ["0", "-1", "1", "2", "3", "1e3", "nan", "inf", "1.5", "", "x", str(10**16), str(2**63), str(10**40), "-" + str(10**40)]
+WORDS = ["", "x", "..", "\udcff", "a b", "ß", "all", "mim", "bars", "wake-sleep", "1"]
+WORDS += ["torch", "compiled", "batched", "exact", "losses", "worlds", "static"]
+PATHS = ["good", "half", "damaged", "empty", "text", "folder", "absent", "unnamed", "new"]
+PATHS += ["", "good/below", "\udcff", "x" * 300, "a\0b", "/dev/full"]
+ANY = st.sampled_from(NUMBERS + WORDS + PATHS)
+OPTIONS = {
+    "train": {
+        **dict.fromkeys("seeds seed epochs batch dreams lr every report-every scale checkpoint-minutes".split(), NUMBERS),
+        **dict.fromkeys("scheme engine measure".split(), WORDS),
+        "data": ["bars", "digits", "well-formed-", *WORDS],
+        "sizes": ["16 2", "16 3 2", "16 0", "16 x", "12", "5 3", "16 -3", f"16 {10**12}", f"16 {2**63}", "16 30 2", ""],
+        "out": PATHS,
+        "bias": None, "force": None, "resume": None,
+    },
+    "report": {"data": WORDS},
+    "evaluate": {"data": WORDS, **dict.fromkeys("particles count seed".split(), NUMBERS)},
+    "sample": {"out": PATHS, "force": None, **dict.fromkeys("count replica seed".split(), NUMBERS)},
+    "compare": {"out": PATHS, "resume": None, "no-resume": None, **dict.fromkeys("seeds pretrain epochs".split(), NUMBERS)},
+    "table": {"out": PATHS, "seeds": NUMBERS, "no-resume": None},
+    "figure": {"out": PATHS, "results": PATHS, "seeds": NUMBERS, "force": None},
+}  # fmt: skip
+SMALL = {
+    "train": "--data bars --sizes 16 2 --epochs 1 --seeds 1 --out new",
+    "report": "good", "evaluate": "good --particles 2 --count 3", "sample": "good --count 2 --out new/dreams.png",
+    "compare": "--seeds 2 --pretrain 1 --epochs 1 --out new", "table": "worlds --out new", "figure": "1 --out new",
+}  # fmt: skip
+
+
+@st.composite
+def lines(draw):
+    """A command that works and is small, with options changed to good ones, bad ones and nonsense."""
+    command = draw(st.sampled_from(list(OPTIONS)))
+    words = SMALL[command].split()
+    if command in ("report", "evaluate", "sample") and draw(st.booleans()):
+        words[0] = draw(st.sampled_from(PATHS))
+    if command in ("table", "figure") and draw(st.booleans()):
+        words[0] = draw(st.sampled_from([*WORDS, "4", "5", "collapse"]))
+    for option in draw(st.lists(st.sampled_from(list(OPTIONS[command])), max_size=3)):
+        values = OPTIONS[command][option]
+        words += [f"--{option}", *(draw(st.sampled_from(values)).split(" ") if values else [])]
+    if draw(st.integers(0, 9)) == 0:
+        words.insert(draw(st.integers(0, len(words))), draw(ANY))
+    return [command, *words]
+
+
+def tiny_table(folder, resume, *seeds):
+    """In place of an experiment."""
+    (folder / "part.csv").write_text("x")
+    return pd.DataFrame({"nats": [1.0]})
+
+
+@pytest.fixture
+def small_world(folder, monkeypatch):
+    """Files of all kinds, and experiments and figures that take no time."""
+    machine = HelmholtzMachine((16, 2), replicas=(2,))
+    save(machine, "good", data="bars")
+    save(machine.half(), "half", data="bars")
+    save(machine, "unnamed")
+    Path("damaged").write_bytes(Path("good").read_bytes()[:-9])
+    Path("text").write_text("something else")
+    Path("empty").touch()
+    Path("folder").mkdir()
+    matplotlib.use("Agg")
+    monkeypatch.setattr(cli, "dynamics", partial(comparison.dynamics, processes=1))
+    monkeypatch.setattr(cli, "TABLES", dict.fromkeys(cli.TABLES, tiny_table))
+    monkeypatch.setattr(cli, "figure_1", None)
+    small = {name: lambda seeds, results: plt.figure(figsize=(1, 1)) for name in ("1", "2", "3", "collapse")}
+    monkeypatch.setattr(cli, "FIGURES", cli.FIGURES | small)
+
+
+FUZZ = bool(os.environ.get("FUZZ"))
+
+
+@settings(max_examples=3000 if FUZZ else 100, derandomize=not FUZZ, suppress_health_check=list(HealthCheck))
+@given(line=lines())
+def test_whatever_is_typed_is_done_or_answered_in_a_sentence(line, small_world, capsys):
+    try:
+        main(line)
+    except SystemExit as end:
+        said = capsys.readouterr().err
+        if isinstance(end.code, str):
+            assert end.code.startswith("helmholtz-mim: ") and "\n" not in end.code and len(end.code) > 25
+        else:
+            assert end.code == 0 or (end.code == 2 and said), "help, or an answer of the parser"
+    plt.close("all")
+    capsys.readouterr()
