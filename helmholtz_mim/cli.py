@@ -57,7 +57,7 @@ from .exact import LARGEST, downward, exact_report, upward
 from .figures import SCHEME_COLORS, Film, film_layers, mean_interval, plot_digits, plot_patterns
 from .files import atomic_write
 from .images import digits, mnist
-from .layers import memory, whole
+from .layers import memory
 from .machine import HelmholtzMachine, load, read, save
 from .mnist_online import PYRAMID, OnlineRun, do_online, draw_dreams, online_runs, pyramid_runs, stored_online
 from helmholtz_mim.mnist_static import (
@@ -124,8 +124,8 @@ def written_together(paths: list[Path]) -> Iterator[list[Path]]:
 def check_whole(least: int = 1, **counts: int) -> None:
     "Refuse counts that are too small, or that nobody counts to."
     for name, count in counts.items():
-        if whole(name, count, least) >= 2**63:
-            raise ValueError(f"{name} is a whole number below 2^63, not {count}")
+        if not least <= count < 2**63:
+            raise ValueError(f"{name} is a whole number of at least {least} and below 2^63, not {count}")
 
 
 def afford(needs: dict[str, int]) -> None:

@@ -50,7 +50,7 @@ def bundle(name: str) -> str:
 
 def traits(name: str) -> dict[str, dict[str, str]]:
     "The traits that move a figure and those it computes, in words, as its module declares them."
-    return json.loads(TRAITS.search(source(name))[1])
+    return json.loads(TRAITS.findall(source(name))[0])
 
 # %% ../nbs/B_widgets.ipynb #b-12
 VIEW = "application/vnd.jupyter.widget-view+json"
