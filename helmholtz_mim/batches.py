@@ -219,7 +219,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 def batched(
     machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig, allocate: Allocate | Phases, stream: Stream, turns: Stream
 ) -> Advance:
-    "Wake-sleep, reweighted or not, as matrix products in single precision on the machine's device."
+    "Wake-sleep, reweighted or not, as matrix products in single precision on the machine's device (CUDA: untested)."
     if machine.replicas or machine.prior.weight.dtype != torch.float32:
         raise NotApplicable("large batches are for one machine in single precision: use engine='compiled' for replicas")
     binary_layers(machine)

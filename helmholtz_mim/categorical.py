@@ -48,7 +48,7 @@ def binary_entropy(p: Tensor) -> Tensor:
 
 def unit_gains(p: Tensor, epsilon: Tensor) -> Tensor:
     "Entropy of each unit after a step towards 0 and towards 1: p `(..., n)` to `(..., n, 2)`."
-    moved = (1 - epsilon) * p.unsqueeze(-1) + epsilon * torch.tensor([0.0, 1.0], dtype=p.dtype, device=p.device)
+    moved = (1 - epsilon) * p.unsqueeze(-1) + epsilon * torch.arange(2, dtype=p.dtype, device=p.device)
     return binary_entropy(moved.clamp(max=1))  # a sum of probabilities can be an ulp too large
 
 

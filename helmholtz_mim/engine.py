@@ -336,7 +336,7 @@ def compiled(
     one_particle(config)
     plain_steps(config)
     if machine.prior.weight.device.type != "cpu":
-        raise NotApplicable("the compiled engine runs on the CPU: use engine='torch' for a machine on another device")
+        raise NotApplicable("the compiled engine runs on the CPU: use engine='torch' for a machine on another device (CUDA is untested)")
     binary_layers(machine)
     top = len(machine.sizes) - 1
     awake, asleep = (twin_of(rule, machine) for rule in phases(allocate))
