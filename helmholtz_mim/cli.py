@@ -642,8 +642,9 @@ def interruptible() -> Iterator[list[int]]:
 @contextmanager
 def printing() -> Iterator[None]:
     "Prints what a terminal lacks letters for in escapes, and nothing more when nobody reads it or the disk is full."
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
     finally:
@@ -666,10 +667,10 @@ def sentence(error: Exception) -> str | None:
 
 def main(arguments: list[str] | None = None) -> None:
     "Run one command; the entry point of `helmholtz-mim` and of `python -m helmholtz_mim`."
-    command = tyro.cli(Command, args=arguments, prog="helmholtz-mim", description="Train and understand Helmholtz machines.")
-    with interruptible() as heard, printing():
+    about = "Train and understand Helmholtz machines."
+    with printing(), interruptible() as heard:
         try:
-            command.run()
+            tyro.cli(Command, args=arguments, prog="helmholtz-mim", description=about).run()
             sys.stdout.flush()
         except KeyboardInterrupt as stop:
             known = stop.args and not isinstance(stop, Interrupted)

@@ -299,6 +299,10 @@ def test_letters_that_a_terminal_lacks_are_escaped(folder, monkeypatch):
     assert b"\\xb1" in poor.buffer.getvalue()
     main([*TINY[:-1], "\udcff"])
     assert b"wrote \\udcff/machine.safetensors" in poor.buffer.getvalue()
+    monkeypatch.setattr(sys, "stderr", poor)
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", "run/machine.safetensors", "\udcff"])
+    assert b"\\udcff" in poor.buffer.getvalue()
 
 
 def test_a_machine_that_does_not_say_has_memory_without_end(monkeypatch):
