@@ -57,7 +57,7 @@ from .exact import LARGEST, downward, exact_report, upward
 from .figures import SCHEME_COLORS, Film, film_layers, mean_interval, plot_digits, plot_patterns
 from .files import atomic_write
 from .images import digits, mnist
-from .layers import memory
+from .arguments import memory
 from .machine import HelmholtzMachine, load, read, save
 from .mnist_online import PYRAMID, OnlineRun, do_online, draw_dreams, online_runs, pyramid_runs, stored_online
 from helmholtz_mim.mnist_static import (

@@ -10,7 +10,9 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor
 
-from .layers import binary, check_memory, number, real_numbers, shown, states, whole
+from .arguments import binary, check_memory, number, real_numbers, shown, whole
+
+from .layers import states
 
 # %% ../nbs/02_datasets.ipynb #02-05
 class Patterns:

@@ -17,7 +17,8 @@ from torch.nn.functional import logsigmoid, softplus
 from .datasets import Patterns, as_patterns
 from .exact import LARGEST, cached_states, log_table, push
 from .figures import mean_interval
-from .layers import Generator, check_memory, tossed, whole, wholes
+from .arguments import check_memory, whole, wholes
+from .layers import Generator, tossed
 from .machine import HelmholtzMachine, check_finite
 from .sampled import prior_logits
 from .sleep import imagine

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from .datasets import Patterns, named
-from .layers import bernoulli, number, real_numbers, shown, wholes
+from .arguments import number, real_numbers, shown, wholes
+from .layers import bernoulli
 
 # %% ../nbs/14a_images.ipynb #14a-05
 def grey_digits(*, digits: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from .files import read_tensors, write_tensors
-from .layers import BinaryLayer, check_generator, check_memory, number, shown, whole, wholes
+from .arguments import check_generator, check_memory, number, shown, whole, wholes
+from .layers import BinaryLayer
 
 # %% ../nbs/03_machine.ipynb #03-06
 class HelmholtzMachine(nn.Module):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from .datasets import Patterns
-from .layers import shown, whole
+from .arguments import shown, whole
 from .machine import HelmholtzMachine
 from .sleep import imagine, learn_recognition_
 from helmholtz_mim.training import (

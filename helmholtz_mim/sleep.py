@@ -8,7 +8,9 @@ import math
 
 from torch import Tensor
 
-from .layers import Generator, check_memory, tossed, whole
+from .arguments import check_memory, whole
+
+from .layers import Generator, tossed
 from .machine import HelmholtzMachine, check_finite
 from .wake import Allocate, check_layers, check_rule, sample
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .datasets import Patterns, as_patterns, named
-from .layers import check_generator, check_memory, number, shown, whole, wholes
+from .arguments import check_generator, check_memory, number, shown, whole, wholes
 from .machine import HelmholtzMachine, check_finite
 from .sleep import dream, imagine, learn_recognition_
 from .wake import Allocate, check_rule, learn_generative_, recognise, sample, wake

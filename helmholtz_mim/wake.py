@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .layers import Generator, binary, shown, tossed
+from .arguments import binary, shown
+
+from .layers import Generator, tossed
 from .machine import HelmholtzMachine, check_finite
 
 Allocate = Callable[[int, Tensor, Generator], Tensor]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from helmholtz_mim import BinaryLayer, Stream, bernoulli, encode, states
-from helmholtz_mim.layers import number, whole, wholes
+from helmholtz_mim.arguments import number, whole, wholes
 
 seeds = st.integers(0, 2**32)
 stacks = st.lists(st.integers(1, 3), max_size=2).map(tuple)

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "helmholtz_mim"
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 CHAPTERS = [p for p in NOTEBOOKS if re.match(r"\d\d[a-z]?_", p.name)]
 MODULES = sorted(p for p in PACKAGE.glob("*.py") if p.name != "_modidx.py")
-APPENDIX = {"figures", "widgets", "files", "store"}  # every chapter may use these, each those before it
+APPENDIX = {"figures", "widgets", "files", "store", "arguments"}  # every chapter may use these, each those before it
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
