@@ -50,7 +50,9 @@ def bundle(name: str) -> str:
 
 def traits(name: str) -> dict[str, dict[str, str]]:
     "The traits that move a figure and those it computes, in words, as its module declares them."
-    return json.loads(TRAITS.search(source(name))[1])
+    if not (declared := TRAITS.search(source(name))):
+        raise ValueError(f"helmholtz_mim/js/{name}.js declares no traits: write `const traits = …` as coin.js does")
+    return json.loads(declared[1])
 
 # %% ../nbs/B_widgets.ipynb #b-12
 VIEW = "application/vnd.jupyter.widget-view+json"
