@@ -292,7 +292,7 @@ def test_walk_has_the_weights_that_it_draws(shared):
 
 
 def test_module_without_traits_is_refused():
-    with pytest.raises(ValueError, match="core.js declares no traits"):
+    with pytest.raises(ValueError, match=r"core\.js declares no traits"):
         traits("core")
 
 
