@@ -291,6 +291,11 @@ def test_walk_has_the_weights_that_it_draws(shared):
     assert said in [round(w, 3) for ways in weights.values() for block in ways for row in block for w in row]
 
 
+def test_module_without_traits_is_refused():
+    with pytest.raises(ValueError, match=r"core\.js declares no traits"):
+        traits("core")
+
+
 def test_typo_is_an_error():
     figure = coin()
     with pytest.raises(ValueError, match="no trait 'entropi'; it has p, entropy"):

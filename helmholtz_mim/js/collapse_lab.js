@@ -66,7 +66,7 @@ function engine() {
     Object.assign(training, order.protocol);
     if (order.scheme) training.use(rules[order.scheme]());
     if (order.steps) training.run(order.steps);
-    if (order.begin || "running" in order || "rate" in order) (before = performance.now()), (debt = 0);
+    if (order.begin || "running" in order) (before = performance.now()), (debt = 0);
     rate = order.rate ?? rate;
     until = order.until ?? until;
     running = order.running ?? running;
