@@ -94,8 +94,12 @@ class BinaryLayer(nn.Module):
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
         "ln p(y | x) in nats, summed over units: shape `(*replicas, batch)`."
         s = self.logits(x)
-        self._check_units(y, s)
-        return logsigmoid((2 * y - 1) * s).sum(-1)
+        try:
+            if y.shape[-1] == s.shape[-1]:
+                return logsigmoid((2 * y - 1) * s).sum(-1)
+        except (AttributeError, IndexError, RuntimeError, TypeError):
+            pass
+        raise ValueError(f"the patterns y of this layer are {_kind(s)}, not {_kind(y)}")
 
     def learn_(self, y: Tensor, x: Tensor, lr: float, weights: Tensor | None = None) -> None:
         "One delta-rule step, in place, towards the targets y: the batch mean, or by weights `(*replicas, batch)`."
@@ -104,7 +108,7 @@ class BinaryLayer(nn.Module):
             error = (y - self(x)) * (lr / y.shape[-2] if weights is None else lr * weights.unsqueeze(-1))
             step = error.mT @ x
         except (AttributeError, RuntimeError, TypeError) as reason:
-            raise ValueError("a step takes a number as lr, and as weights a tensor (*replicas, batch) or nothing") from reason
+            raise ValueError("a step takes an lr that is a number, and weights that are a tensor (*replicas, batch) or none") from reason
         self.weight += step
         if self.bias is not None:
             self.bias += error.sum(-2)
@@ -115,15 +119,6 @@ class BinaryLayer(nn.Module):
 
     def _reads(self) -> str:
         return f"tensors (*replicas, batch, {self.weight.shape[-1]}) of {self.weight.dtype}"
-
-    def _check_units(self, y: Tensor, s: Tensor) -> None:
-        try:
-            torch.broadcast_shapes(y.shape, s.shape)
-            fits = y.shape[-1] == s.shape[-1]
-        except (AttributeError, IndexError, RuntimeError):
-            fits = False
-        if not fits:
-            raise ValueError(f"the patterns y of this layer are {tuple(s.shape)}, not {_kind(y)}")
 
     def _check_rows(self, y: Tensor, x: Tensor) -> None:
         try:

@@ -191,6 +191,6 @@ def test_impossible_layers_are_refused(options):
 @pytest.mark.parametrize("options", [dict(lr=None), dict(lr="0.1"), dict(lr=0.1, weights=[1]), dict(lr=0.1, weights=torch.ones(3))])
 def test_a_step_takes_numbers(options):
     layer = BinaryLayer(3, 2)
-    with pytest.raises(ValueError, match="a step takes a number as lr"):
+    with pytest.raises(ValueError, match="a step takes an lr that is a number"):
         layer.learn_(torch.ones(5, 2), torch.ones(5, 3), **options)
     assert not layer.weight.any()
