@@ -83,9 +83,9 @@ def check_memory(what: str, entries: int) -> None:
         raise ValueError(f"{what} would need {needed / 2**30:.3g} GB, and this computer has {memory() / 2**30:.3g}: make it smaller")
 
 
-def memory() -> int:
-    "Bytes of memory of this computer; 64 GB where it does not say."
+def memory() -> float:
+    "Bytes of memory of this computer; infinite where it does not say."
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        return 2**36
+        return math.inf

@@ -209,7 +209,7 @@ MISTAKES = {
     "figure 1 --out file": "is a file, not a folder",
     "figure 1 --seeds 0": "at least",
     "figure 1 --seeds 1000000000": "GiB of memory",
-    "figure 4 --results absent": "there are no dreams in absent",
+    "figure 4 --results absent": "1 of 1 runs are missing in absent/mnist: helmholtz-mim table mnist makes them",
 }
 
 
@@ -311,11 +311,14 @@ def test_a_machine_that_does_not_say_has_memory_without_end(monkeypatch):
     assert cli.memory() == math.inf
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak from here on")
 def test_estimates_are_near_what_is_taken(folder):
     """Within a factor of four, for weights that dwarf everything else."""
-    script = "import resource; from helmholtz_mim.cli import main; rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024;"
+    script = "from pathlib import Path; from helmholtz_mim.cli import main;"
+    script += "peak = lambda: 1024 * int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]);"
     line = "train --data bars --sizes 16 1000 1000 --epochs 1 --seeds 1 --engine compiled --measure losses --every 2".split()
-    script += f"main({TINY[:-1]!r} + ['first']); before = rss(); main({[*line, '--out', 'large']!r}); print(rss() - before)"
+    script += f"main({TINY[:-1]!r} + ['first']); Path('/proc/self/clear_refs').write_text('5'); before = peak();"  # begins anew
+    script += f"main({[*line, '--out', 'large']!r}); print(peak() - before)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder)
     taken, estimate = int(done.stdout.split()[-1]), sum(cli.needs_of_training((16, 1000, 1000), 1, rows=2).values())
     assert taken / 4 < estimate < 4 * taken, (taken, estimate)

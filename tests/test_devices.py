@@ -83,7 +83,7 @@ class RemoteCoins(batches.Coins):
 def weights(away, rule, engine, sizes=(8, 5, 3), report=None, **protocol):
     """The weights after a short training, there or here."""
     machine = HelmholtzMachine(sizes, bias=True).float().randomise_(0.5, generator=torch.Generator().manual_seed(1))
-    config = TrainConfig(**dict(epochs=2, every=2) | protocol)
+    config = TrainConfig(**{"epochs": 2} | ({} if "fraction" in protocol else {"every": 2}) | protocol)
     with ExitStack() as here:
         if away:
             here.enter_context(Pretend())
