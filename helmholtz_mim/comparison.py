@@ -176,7 +176,7 @@ def execute_all(
     "Do all runs, several at a time, and return their tables, with the runs' fields as columns."
     runs, store = list(runs), kept_in(folder, report)
     left = [run for run in dict.fromkeys(runs) if not (resume and store.done(run, TABLE))]
-    if processes == 1:
+    if min(processes, len(left)) < 2:
         for run in progress(left, "runs", "run"):
             _execute_to_file(run, store)
     else:
