@@ -77,12 +77,12 @@ def with_current_modules(notebook: dict) -> dict:
 
 
 def with_palette(png: str) -> str:
-    """The picture with 96 colours, a third of the size; both as base64."""
+    """The picture with 64 colours, a third of the size; both as base64."""
     picture = Image.open(io.BytesIO(base64.b64decode(png)))
     if picture.mode == "P":
         return png
     small = io.BytesIO()
-    picture.convert("RGB").quantize(96, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    picture.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
 
