@@ -223,7 +223,10 @@ def test_saved_machines(machine, replacement, where, cut, tmp_path_factory):
 # Data
 
 
-@cases(dict(bits=tables(tensors=False), weights=rarely(st.none() | st.lists(st.floats(0, 5), max_size=6)), epoch=rarely(st.none() | st.integers(1, 9))))
+weightings = rarely(st.none() | st.lists(st.floats(0, 5), max_size=6))
+
+
+@cases(dict(bits=tables(tensors=False), weights=weightings, epoch=rarely(st.none() | st.integers(1, 9))))
 def test_patterns(bits, weights, epoch):
     patterns = attempt(Patterns, bits, weights, epoch)
     if patterns is not REFUSED:
