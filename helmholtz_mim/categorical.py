@@ -32,12 +32,15 @@ def local_step(layer: BinaryLayer, x: Tensor, weights: Tensor, lr: float) -> Ten
     "ε: the mean fraction of the way to its target that one delta-rule step moves a unit; `(*replicas,)`, in (0, 1)."
     s = layer.logits(x.to(layer.weight)).double()
     p, reach = s.sigmoid(), lr * (x.sum(-1, keepdim=True).double() + (layer.bias is not None))
-    fraction, leap = torch.zeros_like(s), torch.zeros_like(s)
+    fraction, leap = torch.zeros_like(s), torch.zeros(())
     for y in (0.0, 1.0):
         d = reach * (p - y)
         grown = torch.expm1(-d)
-        fraction += torch.where(grown.isinf(), 0.0, (d - s).sigmoid() * torch.where(d == 0, 1.0, -grown / d))
-        leap += torch.where(grown.isinf(), (p - (s - d).sigmoid()) / (p - y), 0.0)
+        steady = (d - s).sigmoid() * torch.where(d == 0, 1.0, -grown / d)
+        if (far := grown.isinf()).any():  # the exponential is out of range, the way itself is not
+            steady = torch.where(far, 0.0, steady)
+            leap = leap + torch.where(far, (p - (s - d).sigmoid()) / (p - y), 0.0)
+        fraction += steady
     return (weights * (reach * p * fraction + leap).mean(-1) / 2).sum(-1)
 
 # %% ../nbs/11_categorical.ipynb #11-10
