@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import signal
 
 import pytest
 import torch
@@ -27,6 +28,8 @@ def chosen_seeds():
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script; some tests send it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "seeded: takes a seed")
     config.addinivalue_line("markers", "browser: needs a browser")
 

@@ -273,8 +273,20 @@ def test_reading_is_not_blocked(folder, capsys):
 # Programs that are told to end
 
 
-def start(*arguments, **options):
-    return subprocess.Popen([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+@pytest.fixture
+def start():
+    """A function that starts a program, which does not outlive the test."""
+    programs = []
+
+    def begin(*arguments, **options):
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        programs.append(subprocess.Popen([sys.executable, *map(str, arguments)], **pipes, **options))
+        return programs[-1]
+
+    yield begin
+    for program in programs:
+        program.kill()
+        program.wait()
 
 
 def wait_for(condition, seconds=120):
@@ -288,7 +300,7 @@ LONG = "-m helmholtz_mim train --data bars --sizes 16 4 3 --epochs 1000000 --rep
 
 
 @pytest.mark.parametrize("engine, number", [("torch", signal.SIGTERM), ("compiled", signal.SIGINT)])
-def test_a_program_ends_soon_and_keeps_what_is_done(engine, number, folder):
+def test_a_program_ends_soon_and_keeps_what_is_done(engine, number, folder, start):
     program = start(*LONG, "--engine", engine, "--checkpoint-minutes", "1e-3")
     wait_for(lambda: program.poll() is not None or Path("run/run.checkpoint").exists())
     program.send_signal(number)
@@ -298,7 +310,7 @@ def test_a_program_ends_soon_and_keeps_what_is_done(engine, number, folder):
     assert sorted(os.listdir("run")) == sorted([*cli.INTERRUPTED, "run.checkpoint"])
 
 
-def test_a_killed_program_leaves_no_lock(folder, capsys):
+def test_a_killed_program_leaves_no_lock(folder, capsys, start):
     program = start(*LONG)
     wait_for(lambda: program.poll() is not None or Path("run/.lock").exists())
     assert "another run writes into run" in status(TINY, capsys)[1]
@@ -325,7 +337,7 @@ needs_proc = pytest.mark.skipif(not Path(f"/proc/self/task/{os.getpid()}/childre
 
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_worker_processes_end_too(number, folder):
+def test_worker_processes_end_too(number, folder, start):
     """Ctrl-C reaches every process of a terminal; the other signals only the first."""
     line = "-m helmholtz_mim compare --seeds 1 --pretrain 1 --epochs 1000000 --out run".split()
     program = start(*line, start_new_session=True)
@@ -348,7 +360,7 @@ main(sys.argv[1:])
 """
 
 
-def test_where_no_file_may_grow_nothing_is_left(folder):
+def test_where_no_file_may_grow_nothing_is_left(folder, start):
     """Not a full disk, but as good as one."""
     program = start("-c", SHORT_OF_ROOM, *TINY)
     _, said = program.communicate(timeout=120)
