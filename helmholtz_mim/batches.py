@@ -17,6 +17,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from .arguments import binary, whole
 from .datasets import Patterns, named
 from .engine import binary_layers, machine_code
 from .evaluation import log_likelihood
@@ -272,7 +273,8 @@ class EarlyStopping:
     "For `train(stop=…)`: end after `patience` reports without a better likelihood of validation data; keep the best weights."
 
     def __init__(self, x: Tensor, patience: int = 5, particles: int = 10, seed: int = 0):
-        self.x, self.patience, self.particles, self.seed = x, patience, particles, seed
+        self.x, self.patience = binary(x), whole("patience", patience)
+        self.particles, self.seed = whole("particles", particles), whole("seed", seed, 0)
         self.scores: list[float] = []
         self.best: dict[str, Tensor] = {}
 

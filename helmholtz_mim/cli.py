@@ -249,6 +249,7 @@ class Train:
             raise FileExistsError(
                 f"{self.out} holds a finished run that differs in {', '.join(other)}: use --force to overwrite it, or choose another --out"
             )
+        read(self.out / RESULTS[0])  # refuses damaged weights
         return True
 
     def places(self) -> tuple[Checkpoint, list[Path]]:

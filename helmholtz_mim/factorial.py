@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numba import cfunc
 from torch import Tensor
 
+from .arguments import number, shown
 from .categorical import Rule, uniforms
 from .datasets import Patterns
 from .engine import Twin, decide_signature, machine_code, watch_signature
@@ -66,8 +67,8 @@ class FactorialMIM(Rule):
         epsilon: float | None = None,  # the step size; estimated from the learning rate if left out
     ):
         super().__init__(direction, epsilon)
-        if alpha < 0 or beta < 0 or math.isinf(alpha) != math.isinf(beta):
-            raise ValueError(f"alpha and beta are both infinite, or both finite and not negative; not {alpha} and {beta}")
+        if not (number(alpha) >= 0 and number(beta) >= 0) or math.isinf(alpha) != math.isinf(beta):
+            raise ValueError(f"alpha and beta are both infinite, or both finite and not negative; not {shown(alpha)} and {shown(beta)}")
         self.alpha, self.beta, self.threshold = alpha, beta, threshold
 
     def width(self, units: int) -> int:

@@ -17,6 +17,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from .arguments import binary, whole
 from .figures import mean_interval, tidy
 
 # %% ../nbs/17a_quality.ipynb #17a-09
@@ -201,8 +202,10 @@ def quality_report(
     generator: torch.Generator,
 ) -> pd.DataFrame:
     "Measures of generated images against real ones: columns replica, measure, value, and its 95 % interval over images, low and high."
-    if resamples < 2:
-        raise ValueError(f"an interval takes at least two resamplings, not {resamples}")
+    generated, real, k, resamples = binary(generated), binary(real), whole("k", k), whole("resamples", resamples, 2)
+    if not (real.numel() and generated.numel()) or real.ndim != 2 or generated.ndim < 2 or generated.shape[-1] != real.shape[-1]:
+        shapes = f"{tuple(generated.shape)} and {tuple(real.shape)}"
+        raise ValueError(f"generated images and real ones are tables of as many pixels, with a row for each image, unlike {shapes}")
     target, rows = Heap.of(real, judge, seen), []
     for replica, images in enumerate(generated.flatten(0, -3) if generated.dim() > 2 else generated[None]):
         weights = (resamplings(len(heap), resamples, generator) for heap in (images, real))

@@ -175,3 +175,9 @@ def test_training_ends_when_it_is_told_to():
     config = TrainConfig(epochs=50, batch=50, report_every=5)
     trained(config, stop=lambda machine: asked.append(machine) or len(asked) == 3)
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize("mistake", [dict(patience=0), dict(patience=None), dict(particles=0), dict(x=[[0.5]])], ids=str)
+def test_early_stopping_refuses_its_arguments_at_once(mistake):
+    with pytest.raises(ValueError, match=r"whole number of at least|zeros and ones"):
+        EarlyStopping(**(dict(x=torch.ones(2, 4)) | mistake))

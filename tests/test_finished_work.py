@@ -225,6 +225,14 @@ def test_a_finished_run_has_nothing_left_to_do(folder, capsys):
     assert {name: (folder / "run" / name).read_bytes() for name in RESULTS} == before
 
 
+def test_a_finished_run_with_damaged_weights_is_not_called_finished(folder, capsys):
+    main(TINY)
+    path = folder / "run/machine.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SystemExit, match=r"machine\.safetensors is .*: get a whole copy, or train it again"):
+        main([*TINY, "--resume"])
+
+
 # A full disk
 
 

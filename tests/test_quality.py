@@ -124,8 +124,15 @@ def test_mistakes_get_one_sentence(judge, coins, monkeypatch):
         Heap.of(real / 2, judge)
     with pytest.raises(ValueError, match="k between 1 and 9, not 10"):
         report(real, real, judge, k=10)
-    with pytest.raises(ValueError, match="two resamplings"):
+    with pytest.raises(ValueError, match="resamples is a whole number of at least 2"):
         report(real, real, judge, resamples=1)
+    with pytest.raises(ValueError, match="k is a whole number of at least 1, not None"):
+        report(real, real, judge, k=None)
+    for images in (real[0], real[:, 1:], real[:0]):
+        with pytest.raises(ValueError, match="tables of as many pixels"):
+            report(images, real, judge)
+    with pytest.raises(ValueError, match="real numbers"):
+        report(real * (1 + 0j), real, judge)
     monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
     with pytest.raises(ImportError, match="pip install"):
         report(real, real, judge)
