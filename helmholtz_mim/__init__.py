@@ -1,7 +1,10 @@
 __version__ = "0.1.0"
 
+import sys
+
 from helmholtz_mim.batches import EarlyStopping
 from helmholtz_mim.categorical import CategoricalMIM, SparseMIM
+from helmholtz_mim.checkpoint import Checkpoint
 from helmholtz_mim.comparison import SCHEMES, scheme
 from helmholtz_mim.datasets import DATASETS, Patterns, bars, dataset, heartbeat, shifts, well_formed
 from helmholtz_mim.engine import Twin
@@ -24,4 +27,4 @@ from helmholtz_mim.sleep import dream, learn_recognition_
 from helmholtz_mim.training import ENGINES, Interrupted, NotApplicable, Phases, Stream, TrainConfig, losses, train
 from helmholtz_mim.wake import learn_generative_, sample, wake
 
-__all__ = [name for name in dir() if not name.startswith("_")]
+__all__ = [name for name, value in list(globals().items()) if not (name.startswith("_") or isinstance(value, type(sys)))]

@@ -80,7 +80,7 @@ def check_memory(what: str, entries: int) -> None:
     "Refuse a tensor that this computer could not hold."
     needed = entries * torch.get_default_dtype().itemsize
     if needed > memory():
-        raise ValueError(f"{what} would need {needed / 2**30:.3g} GB, and this computer has {memory() / 2**30:.3g}: make it smaller")
+        raise ValueError(f"{what} would need {needed / 2**30:.3g} GiB, and this computer has {memory() / 2**30:.3g}: make it smaller")
 
 
 def memory() -> float:

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .arguments import number, shown
 from .files import read_tensors, write_tensors
 from .store import describe, digest, in_words, walk
 from .training import Lasting, Phases, Run, gather, phases, scatter
@@ -77,8 +78,8 @@ class Checkpoint:
     "For `train(checkpoint=…)`: keeps the run in a file every so many minutes, and goes on from the file if there is one."
 
     def __init__(self, path: str | os.PathLike, minutes: float = 5.0, *, resume: bool = True):
-        if not minutes >= 0:
-            raise ValueError(f"minutes between two checkpoints are a number of at least 0, not {minutes}")
+        if not number(minutes) >= 0:
+            raise ValueError(f"minutes between two checkpoints are a number of at least 0, not {shown(minutes)}")
         self.path, self.minutes, self.resumes = Path(path), minutes, resume
         self.run: Run | None = None
         self.written = self.taken = 0.0  # when

@@ -73,3 +73,11 @@ def test_the_example_of_the_readme_runs(installed):
     assert "epochs=600" in code, "shortened here"
     table = python(code.replace("epochs=600", "epochs=2"), installed).splitlines()
     assert table[0].split() == ["mean", "std"] and sum(line.split()[-3] in "0123" for line in table[2:]) == 8
+
+
+def test_public_names_are_no_modules():
+    """`from helmholtz_mim import *` brings what a caller has a use for."""
+    names = {}
+    exec("from helmholtz_mim import *", names)
+    assert {"Checkpoint", "FactorialMIM", "train", "wake"} <= set(names)
+    assert not [name for name, value in names.items() if isinstance(value, type(sys))]
