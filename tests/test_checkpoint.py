@@ -192,7 +192,7 @@ def test_a_damaged_file_is_refused_in_one_sentence(damage, folder):
 
 
 def test_minutes_are_a_number():
-    for minutes in (-1, float("nan")):
+    for minutes in (-1, float("nan"), "a"):
         with pytest.raises(ValueError, match="at least 0"):
             Checkpoint("kept", minutes)
 
