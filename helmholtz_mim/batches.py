@@ -17,6 +17,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from .arguments import binary, whole
 from .datasets import Patterns, named
 from .engine import binary_layers, machine_code
 from .evaluation import log_likelihood
@@ -272,7 +273,8 @@ class EarlyStopping:
     "For `train(stop=…)`: end after `patience` reports without a better likelihood of validation data; keep the best weights."
 
     def __init__(self, x: Tensor, patience: int = 5, particles: int = 10, seed: int = 0):
-        self.x, self.patience, self.particles, self.seed = x, patience, particles, seed
+        self.x, self.patience = binary(x), whole("patience", patience)
+        self.particles, self.seed = whole("particles", particles), whole("seed", seed, 0)
         self.scores: list[float] = []
         self.best: dict[str, Tensor] = {}
 
@@ -286,6 +288,8 @@ class EarlyStopping:
 
     def restore_(self, machine: HelmholtzMachine) -> HelmholtzMachine:
         "Put the best weights back."
+        if not self.best:
+            raise ValueError("there are no best weights yet: give this to train as stop=…, and ask again after a report")
         machine.load_state_dict(self.best)
         return machine
 

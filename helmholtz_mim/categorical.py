@@ -18,6 +18,7 @@ from numba import cfunc
 from torch import Tensor
 from torch.special import xlogy
 
+from .arguments import number, shown
 from .datasets import Patterns
 from .engine import Twin, decide_signature, machine_code, watch_signature
 from .exact import LARGEST, cached_states, log_downward, log_upward
@@ -101,10 +102,10 @@ class Rule(ABC):
 
     def __init__(self, direction: str = "recognition", epsilon: float | None = None):
         if direction not in ("recognition", "generative"):
-            raise ValueError(f"a rule's direction is 'recognition' (awake) or 'generative' (asleep), not {direction!r}")
-        if epsilon is not None and not 0 < epsilon < 1:
-            raise ValueError(f"the step size epsilon lies between 0 and 1, not at {epsilon}")
-        self.direction, self.epsilon = direction, epsilon
+            raise ValueError(f"a rule's direction is 'recognition' (awake) or 'generative' (asleep), not {shown(direction)}")
+        if epsilon is not None and not 0 < number(epsilon) < 1:
+            raise ValueError(f"the step size epsilon lies between 0 and 1, not at {shown(epsilon)}")
+        self.direction, self.epsilon = direction, None if epsilon is None else number(epsilon)
 
     @abstractmethod
     def width(self, units: int) -> int:
@@ -201,9 +202,9 @@ class CategoricalMIM(Rule):
         epsilon: float | None = None,  # the step size; estimated from the learning rate if left out
     ):
         super().__init__(direction, epsilon)
-        if not 0 <= share <= 1 or not sharpness > 0:
-            raise ValueError(f"share lies between 0 and 1 and sharpness above 0, not at {share} and {sharpness}")
-        self.share, self.sharpness = share, sharpness
+        if not 0 <= number(share) <= 1 or not number(sharpness) > 0:
+            raise ValueError(f"share lies between 0 and 1 and sharpness above 0, not at {shown(share)} and {shown(sharpness)}")
+        self.share, self.sharpness = number(share), number(sharpness)
 
     def width(self, units: int) -> int:
         "Share, sharpness, ε, the mass s of the table, the frequencies t of the units, the table c."

@@ -10,14 +10,14 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from .files import read_tensors, write_tensors
+from .arguments import number, shown
+from .files import file_path, read_tensors, write_tensors
 from .store import describe, digest, in_words, walk
 from .training import Lasting, Phases, Run, gather, phases, scatter
 
@@ -77,9 +77,9 @@ class Checkpoint:
     "For `train(checkpoint=…)`: keeps the run in a file every so many minutes, and goes on from the file if there is one."
 
     def __init__(self, path: str | os.PathLike, minutes: float = 5.0, *, resume: bool = True):
-        if not minutes >= 0:
-            raise ValueError(f"minutes between two checkpoints are a number of at least 0, not {minutes}")
-        self.path, self.minutes, self.resumes = Path(path), minutes, resume
+        if not number(minutes) >= 0:
+            raise ValueError(f"minutes between two checkpoints are a number of at least 0, not {shown(minutes)}")
+        self.path, self.minutes, self.resumes = file_path(path), number(minutes), resume
         self.run: Run | None = None
         self.written = self.taken = 0.0  # when
         self.pause = 1.0  # seconds between two snapshots, at least
@@ -104,7 +104,7 @@ class Checkpoint:
         self.snapshot: dict[str, Tensor] = {}  # what the file does not have yet
         self.taken = self.written = time.monotonic()
         self.failed = False
-        if self.resumes and self.path.exists():
+        if self.resumes and os.path.exists(self.path):
             self.resume(run)
 
     def remember(self) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .datasets import Patterns, named
 from .arguments import number, real_numbers, shown, wholes
+from .files import file_path
 from .layers import bernoulli
 
 # %% ../nbs/14a_images.ipynb #14a-05
@@ -71,7 +72,9 @@ def binarise(grey: Tensor, *, generator: torch.Generator) -> Patterns:
 # %% ../nbs/14a_images.ipynb #14a-19
 def read_idx(path: str | Path) -> np.ndarray:
     "The bytes of an IDX file, gzipped or not, in their shape; a truncated or foreign file is refused in one sentence."
-    path = Path(path)
+    path = file_path(path)
+    if not os.path.isfile(path):
+        raise ValueError(f"there is no file {path}: give one in the IDX format, as MNIST comes in")
     raw = path.read_bytes()
     try:
         raw = gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw

@@ -10,6 +10,7 @@ import numpy as np
 from numba import cfunc
 from torch import Tensor
 
+from .arguments import number, shown
 from .engine import Twin, decide_signature, machine_code, watch_nothing
 from .layers import Generator, bernoulli
 from .machine import HelmholtzMachine
@@ -22,8 +23,9 @@ class Flip:
     rate: float = 0.25
 
     def __post_init__(self):
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"the rate of flipping lies between 0 and 1, not at {self.rate}")
+        if not 0 <= number(self.rate) <= 1:
+            raise ValueError(f"the rate of flipping lies between 0 and 1, not at {shown(self.rate)}")
+        object.__setattr__(self, "rate", number(self.rate))
 
     def __call__(self, layer: int, p: Tensor, generator: Generator) -> Tensor:
         "Bits that are on with probability p + rate (1 − 2p)."

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from .arguments import check_generator, real_numbers, whole
 from .figures import mean_interval, tidy
 
 # %% ../nbs/17a_quality.ipynb #17a-09
@@ -34,6 +36,16 @@ class Judge:
 
     layers: Sequence[Sequence[Tensor]]  # weights (inputs, outputs) and biases (outputs,), rectified but for the last
     names: Tensor  # the class that each output stands for
+
+    def __post_init__(self):
+        try:
+            shapes = [(*weight.shape, *bias.shape) for weight, bias in self.layers]
+            fits = all(outputs == biases for _, outputs, biases in shapes) and len(self.names) == shapes[-1][1]
+            fits &= all(below[1] == above[0] for below, above in pairwise(shapes))
+        except (AttributeError, IndexError, TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise ValueError("a judge is pairs of weights (inputs, outputs) and biases (outputs,), layer by layer, and a name per output")
 
     @classmethod
     def trained(
@@ -57,15 +69,17 @@ class Judge:
 
     def features(self, images: Tensor) -> Tensor:
         "Activations of the last hidden layer: `(images, features)`."
-        x = images.double()
+        pixels, x = len(self.layers[0][0]), real_numbers("images", images).double()
+        if x.ndim != 2 or x.shape[1] != pixels:
+            raise ValueError(f"this judge looks at images (images, {pixels}), not {tuple(x.shape)}")
         for weight, bias in self.layers[:-1]:
-            x = (x @ weight + bias).relu()
+            x = (x @ weight.double() + bias.double()).relu()
         return x
 
     def outputs(self, images: Tensor) -> Tensor:
         "Which output is the highest: `(images,)`."
         weight, bias = self.layers[-1]
-        return (self.features(images) @ weight + bias).argmax(-1)
+        return (self.features(images) @ weight.double() + bias.double()).argmax(-1)
 
     def __call__(self, images: Tensor) -> Tensor:
         "The class of each image."
@@ -89,7 +103,7 @@ def variation(p: Tensor, q: Tensor) -> Tensor:
 # %% ../nbs/17a_quality.ipynb #17a-17
 def within(centres: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     "Balls around centres to their k-th nearest fellow: the number of points in each ball, and of balls around each point."
-    if not 1 <= k < len(centres):
+    if not 1 <= whole("k", k) < len(centres):
         raise ValueError(f"the k-th nearest fellow among {len(centres)} images needs a k between 1 and {len(centres) - 1}, not {k}")
     tree = borrowed("neighbors").KDTree
     reach = np.nextafter(tree(centres.numpy()).query(centres.numpy(), k + 1)[0][:, k], np.inf)  # a ball has its rim
@@ -169,8 +183,11 @@ class Heap:
     @classmethod
     def of(cls, images: Tensor, judge: Judge, seen: Tensor | None = None) -> "Heap":
         "Look at images, (images, pixels)."
-        if not ((images == 0) | (images == 1)).all():
-            raise ValueError("the images to be judged are black and white: make their pixels 0 or 1")
+        for some in (images,) if seen is None else (images, seen):
+            if some.ndim != 2 or some.shape[1:] != images.shape[1:] or not some.numel():
+                raise ValueError(f"images to be judged are tables (images, pixels) of as many pixels, not {tuple(some.shape)}")
+            if not ((some == 0) | (some == 1)).all():
+                raise ValueError("the images to be judged are black and white: make their pixels 0 or 1")
         far = None if seen is None else shares(nearest(images, seen), images.shape[-1] + 1)
         return cls(shares(judge.outputs(images), len(judge.names)), judge.features(images), apart(images), far)
 
@@ -201,8 +218,11 @@ def quality_report(
     generator: torch.Generator,
 ) -> pd.DataFrame:
     "Measures of generated images against real ones: columns replica, measure, value, and its 95 % interval over images, low and high."
-    if resamples < 2:
+    check_generator(generator)
+    if whole("resamples", resamples) < 2:
         raise ValueError(f"an interval takes at least two resamplings, not {resamples}")
+    generated, real = real_numbers("images", generated), real_numbers("images", real)
+    seen = None if seen is None else real_numbers("images", seen)
     target, rows = Heap.of(real, judge, seen), []
     for replica, images in enumerate(generated.flatten(0, -3) if generated.dim() > 2 else generated[None]):
         weights = (resamplings(len(heap), resamples, generator) for heap in (images, real))
