@@ -18,7 +18,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from .arguments import check_generator, real_numbers, whole
+from .arguments import check_generator, real_numbers, shown, whole, wholes
 from .figures import mean_interval, tidy
 
 # %% ../nbs/17a_quality.ipynb #17a-09
@@ -58,10 +58,17 @@ class Judge:
         seed: int = 0,  # of its initial weights and of the order of the images
     ) -> "Judge":
         "Scikit-learn's multilayer perceptron, trained to name the labels of images."
-        network = borrowed("neural_network").MLPClassifier(hidden, alpha=0.01, max_iter=epochs, random_state=seed)
+        images, labels = real_numbers("images", images), real_numbers("labels", labels)
+        tabled = images.ndim == 2 and images.numel() and ((images == 0) | (images == 1)).all()
+        if not tabled or labels.shape != images.shape[:1] or not (labels == labels.long()).all():
+            raise ValueError("a judge learns from images (images, pixels) in black and white, and a whole number for each as its label")
+        if whole("seed", seed, 0) >= 2**32:
+            raise ValueError(f"the seed of a judge is below 2^32, unlike {shown(seed)}")
+        options = dict(alpha=0.01, max_iter=whole("epochs", epochs), random_state=int(seed))
+        network = borrowed("neural_network").MLPClassifier(wholes("hidden", hidden), **options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # so many epochs are enough, settled or not
-            network.fit(images.double().numpy(), labels.numpy())
+            network.fit(images.double().numpy(), labels.long().numpy())
         layers = [[torch.from_numpy(w) for w in layer] for layer in zip(network.coefs_, network.intercepts_, strict=True)]
         if len(network.classes_) == 2:  # of which scikit-learn keeps only the second
             layers[-1] = [torch.cat([torch.zeros_like(w), w], -1) for w in layers[-1]]

@@ -181,7 +181,7 @@ def plain(bits):
 
 def words(n):
     """All patterns of so many bits, in counting order."""
-    return np.array(list(itertools.product((0.0, 1.0), repeat=n))).reshape(-1, n)
+    return np.array(list(itertools.product((0.0, 1.0), repeat=n))).reshape(2**n, n)
 
 
 def log_prob(layer, y, x):
@@ -245,11 +245,12 @@ def test_layers(n_in, n_out, bias, replicas):
 @cases(layer=layers(), rows=st.integers(1, 5), lr=rarely(st.floats(0, 3)), data=st.data())
 def test_steps(layer, rows, lr, data):
     """ln p and one step of the delta rule, or nothing is changed."""
-    (m, n), stack = layer.weight.shape[-2:], layer.weight.reshape(-1, *layer.weight.shape[-2:]).double().numpy()
+    before, (m, n) = content(layer), layer.weight.shape[-2:]
+    stack = before[0].reshape(-1 if n else math.prod(layer.weight.shape[:-2]), m, n).double().numpy()
     x = data.draw(rarely(tables(n, rows) if n else st.just(torch.zeros(rows, 0)), tables()))
     y = data.draw(rarely(tables(m, rows), tables()))
     x, y = (v.to(layer.weight) if data.draw(st.integers(0, 9)) and not v.is_complex() else v for v in (x, y))
-    before, p, said = content(layer), attempt(layer, x), attempt(layer.log_prob, y, x)
+    p, said = attempt(layer, x), attempt(layer.log_prob, y, x)
     done = attempt(layer.learn_, y, x, lr)
     if REFUSED in (p, said, done) or not x.ndim == y.ndim == 2:
         assert done is not REFUSED or same(before, content(layer))
@@ -259,8 +260,8 @@ def test_steps(layer, rows, lr, data):
     close = dict(rtol=1e-3, atol=1e-3 * (1 + abs(s).max()))
     expected = -np.logaddexp(0, (1 - 2 * y.double().numpy()) * s).sum(-1)
     assert np.allclose(said.reshape(expected.shape), expected, **close) or not x.isfinite().all() or not y.isfinite().all()
-    step = (before[0].reshape(-1, m, n) + float(lr) / len(x) * (y - p.reshape(-1, len(x), m)).mT @ x).to(layer.weight)
-    assert torch.allclose(layer.weight.reshape(-1, m, n), step, rtol=1e-4, atol=1e-4, equal_nan=True)
+    step = (before[0] + float(lr) / len(x) * (y - p).mT @ x).to(layer.weight)
+    assert torch.allclose(layer.weight, step, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
 @cases(p=tables(), generator=rarely(st.just(seeded())))
@@ -318,7 +319,7 @@ def test_replicas(machine, index, scale):
 def test_saving(machine, name, notes, place):
     path = place / name if isinstance(name, str) and "/" not in name and "\0" not in name and name not in ("", ".", "..") else name
     if attempt(hm.save, machine, path, **{f"note {key}": note for key, note in notes.items()}) is REFUSED:
-        assert not isinstance(path, Path) or not path.exists()
+        assert not isinstance(path, Path) or not os.path.exists(path)
         attempt(hm.load, path)
     else:
         again = hm.load(path)
@@ -727,7 +728,7 @@ def test_likelihoods(machine, data, particles, chains):
             assert finite(machine) and values.shape == (*machine.replicas, len(plain(x))) and not values.isnan().any()
     assert (surprise is REFUSED) or (surprise.value >= 0).all()
     if exact is not REFUSED:
-        expected = [log_downward(one)[0][hm.encode(x)] for one in one_by_one(machine)]
+        expected = [log_downward(one)[0][hm.encode(x).numpy()] for one in one_by_one(machine)]
         assert np.allclose(exact.reshape(len(expected), -1), expected, rtol=1e-3, atol=1e-3 * (1 + np.abs(expected).max()))
     if found[1] is not REFUSED:
         assert found[1].min() >= 1 - 1e-9 and found[1].max() <= particles + 1e-6
@@ -771,7 +772,7 @@ def test_judges(layers, names, images):
 def test_trained_judges(images, labels, hidden, epochs, seed):
     labels = labels[:, 0] if getattr(labels, "ndim", 0) == 2 and labels.shape[1] else labels
     judge = attempt(Judge.trained, images, labels, hidden=hidden, epochs=epochs, seed=seed)
-    assert judge is REFUSED or torch.isin(judge(images), labels).all()
+    assert judge is REFUSED or set(judge(images).tolist()) <= set(labels.int().tolist())
 
 
 @cases(data=st.data(), k=counts, resamples=efforts, generator=rarely(st.just(seeded())), few=4, many=600)
