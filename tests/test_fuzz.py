@@ -3,219 +3,64 @@
 A few cases of each kind run with the other tests; `make fuzz` runs 10⁵ of them.
 """
 
-import gzip
 import itertools
 import json
 import math
-import os
-import random
 import re
-import signal
-import traceback
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume
 from hypothesis import strategies as st
-from test_files import mutated
+from odd_inputs import (
+    REFUSED,
+    attempt,
+    cases,
+    content,
+    counts,
+    data_for,
+    efforts,
+    finite,
+    layers,
+    log_prob,
+    machines,
+    one_by_one,
+    plain,
+    rarely,
+    same,
+    seeded,
+    seeds,
+    shares,
+    tables,
+    words,
+)
 
 import helmholtz_mim as hm
-from helmholtz_mim import BinaryLayer, CategoricalMIM, FactorialMIM, Flip, HelmholtzMachine, Patterns, Phases, SparseMIM, TrainConfig
-from helmholtz_mim import exact_report, sample, states, train
-from helmholtz_mim.checkpoint import Checkpoint
-from helmholtz_mim.comparison import Run
+from helmholtz_mim import (
+    BinaryLayer,
+    CategoricalMIM,
+    FactorialMIM,
+    Flip,
+    HelmholtzMachine,
+    Patterns,
+    Phases,
+    SparseMIM,
+    TrainConfig,
+    sample,
+    states,
+    train,
+)
 from helmholtz_mim.engine import decide_by_coin, watch_nothing
-from helmholtz_mim.images import read_idx
-from helmholtz_mim.quality import Judge, quality_report
-from helmholtz_mim.store import Store
-
-PACKAGE, LONG = Path(hm.__file__).parent, os.environ.get("FUZZ") == "1"
-REFUSED = object()
-
-
-def cases(few=8, many=2000, **strategies):
-    """A test of so many examples drawn from strategies; every run of the suite draws the same."""
-    options = dict(deadline=None, database=None, suppress_health_check=list(HealthCheck))
-
-    def decorate(test):
-        return settings(max_examples=many if LONG else few, derandomize=not LONG, **options)(given(**strategies)(test))
-
-    return decorate
 
 
 @pytest.fixture(autouse=True)
 def singles():
     """The precision a program starts with."""
     torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder for files, which is also the one of the user's own data; nothing is cached elsewhere."""
-    monkeypatch.setenv("HELMHOLTZ_MIM_DATA", str(tmp_path))
-    monkeypatch.setattr("helmholtz_mim.images.pooch.os_cache", lambda name: tmp_path / "cache")
-    return tmp_path
-
-
-def attempt(call, *arguments, **options):
-    """What a call returns, or REFUSED if the package raises a sentence of its own; a minute is too long."""
-    signal.signal(signal.SIGALRM, _too_long)
-    signal.alarm(60)
-    try:
-        return call(*arguments, **options)
-    except Exception as error:
-        *_, last = traceback.extract_tb(error.__traceback__)
-        ours = Path(last.filename).is_relative_to(PACKAGE) and last.line.startswith("raise ")
-        if not ours or not isinstance(error, (ValueError, TypeError, OSError, ImportError)):
-            raise
-        assert len(str(error)) > 20 and "\n" not in str(error)
-        return REFUSED
-    finally:
-        signal.alarm(0)
-
-
-def _too_long(*_):
-    raise AssertionError("this took a minute")
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-# What is put in: mostly what is meant, and now and then anything
-
-ANYTHING = [None, True, -1, 0, 1.5, math.nan, math.inf, -math.inf, "3", "", b"\0", [], {}, (), object(), sample, np.int64(3), 2j, [2, 3]]
-whatever = st.sampled_from([*ANYTHING, 2**63])
-
-
-def rarely(strategy, other=whatever):
-    """Nine times in ten what is meant."""
-    return st.integers(0, 9).flatmap(lambda k: other if k == 9 else strategy)
-
-
-counts = rarely(st.integers(1, 5))
-efforts = rarely(st.integers(1, 5), st.sampled_from(ANYTHING))  # how long to go on: as long as one asks for
-shares = rarely(st.floats(0, 1))
-seeds = st.integers(0, 2**32)
-names = rarely(st.sampled_from(["a", "ä b", "x" * 300, "no/such", "..", "", ".", "a\0b", "/"]))
-
-
-@st.composite
-def tables(draw, width=None, rows=None, anything=False):
-    """Zeros and ones as a tensor, or in any form that people have; rarely with something wrong."""
-    shape = (draw(st.integers(1, 6)) if rows is None else rows, draw(st.integers(1, 5)) if width is None else width)
-    bits = (draw(st.integers(0, 2 ** math.prod(shape) - 1)) >> np.arange(math.prod(shape)).astype(object) & 1).astype(int).reshape(shape)
-    odd = draw(st.integers(0, 11))
-    if odd == 1:
-        bits = bits.astype(float)
-        bits[0, 0] = draw(st.sampled_from([math.nan, math.inf, -1, 0.5, 2, 255, 1e300]))
-    if odd == 2:
-        bits = draw(st.sampled_from([bits[0], bits[None], bits[:0], bits[:, :0], np.hstack([bits, bits[:, :1]]), bits * (1 + 0j)]))
-    kinds = (torch.float64, torch.float16, torch.int8, torch.bool) if not np.iscomplexobj(bits) else ()
-    forms = [torch.tensor] + [lambda a, d=d: torch.tensor(a).to(d) for d in kinds]
-    if anything:
-        forms += [np.asarray, lambda a: a.tolist(), lambda a: pd.DataFrame(a) if np.ndim(a) == 2 else a]
-    return draw(whatever) if anything and odd == 0 else draw(st.sampled_from(forms))(bits)
-
-
-def shuffled(draw, module):
-    """Weights small, large, or rarely not finite."""
-    scale = draw(st.sampled_from([0.0, 1.0, 1.0, 30.0, 1e4]))
-    for tensor in module.state_dict().values():
-        tensor.normal_(std=scale, generator=seeded(draw(st.integers(0, 99)))) if scale else None
-    return module.to(draw(st.sampled_from([torch.float32, torch.float64])))
-
-
-@st.composite
-def machines(draw, sizes=None, finite=False):
-    """A small machine, or a stack of them."""
-    sizes = draw(st.lists(st.integers(1, 4), min_size=2, max_size=4)) if sizes is None else sizes
-    machine = shuffled(draw, HelmholtzMachine(sizes, bias=draw(st.booleans()), replicas=draw(st.sampled_from([(), (2,), (2, 2)]))))
-    if not finite and draw(st.integers(0, 19)) == 0:
-        machine.generative[-1].weight.fill_(draw(st.sampled_from([math.nan, math.inf])))
-    return machine
-
-
-@st.composite
-def layers(draw):
-    """A layer with random weights."""
-    sizes = draw(st.integers(0, 4)), draw(st.integers(1, 4))
-    return shuffled(draw, BinaryLayer(*sizes, bias=draw(st.booleans()), replicas=draw(st.sampled_from([(), (2,)]))))
-
-
-def data_for(machine, **options):
-    """A table for that machine, and rarely for another."""
-    return st.one_of(*[tables(machine.sizes[0], **options)] * 9, tables(**options))
-
-
-# What ought to come out, by slow and obvious means, in double precision
-
-
-def finite(machine):
-    return all(t.isfinite().all() for t in machine.state_dict().values())
-
-
-def content(module):
-    """Copies of all tensors of a machine or a layer."""
-    return [t.clone() for t in module.state_dict().values()]
-
-
-def same(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def plain(bits):
-    """A table as the numbers that it holds, or None if it is no table of zeros and ones."""
-    try:
-        array = np.asarray(bits, dtype=complex)
-    except (TypeError, ValueError):
-        return None
-    real = array.ndim == 2 and array.size and not np.iscomplexobj(np.asarray(bits))
-    return array.real if real and np.isin(array, (0, 1)).all() else None
-
-
-def words(n):
-    """All patterns of so many bits, in counting order."""
-    return np.array(list(itertools.product((0.0, 1.0), repeat=n))).reshape(2**n, n)
-
-
-def log_prob(layer, y, x):
-    """ln p(y | x) of all rows, for a layer without replicas."""
-    s = x @ layer.weight.double().numpy().T + (0 if layer.bias is None else layer.bias.double().numpy())
-    return -np.logaddexp(0, (1 - 2 * y) * s).sum(-1)
-
-
-def log_channel(layer):
-    """ln p(y | x) of all patterns, a row for each x."""
-    m, n = layer.weight.shape
-    return np.array([log_prob(layer, words(m), np.tile(x, (2**m, 1))) for x in words(n)])
-
-
-def one_by_one(machine):
-    return [machine.replica(k) for k in range(math.prod(machine.replicas))]
-
-
-def log_downward(machine):
-    """ln p of the states of every layer, from the top down."""
-    found = [log_prob(machine.prior, words(machine.sizes[-1]), np.zeros((2 ** machine.sizes[-1], 0)))]
-    for layer in reversed(machine.generative):
-        found.append(np.logaddexp.reduce(found[-1][:, None] + log_channel(layer), 0))
-    return found[::-1]
-
-
-def log_upward(machine, patterns):
-    """The same from the data up."""
-    with np.errstate(divide="ignore"):
-        seen = sum(w * (words(machine.sizes[0]) == row).all(1) for row, w in zip(patterns.bits.numpy(), patterns.weights.numpy()))
-        found = [np.log(seen)]
-    for layer in machine.recognition:
-        found.append(np.logaddexp.reduce(found[-1][:, None] + log_channel(layer), 0))
-    return found
 
 
 # Layers
@@ -273,7 +118,10 @@ def test_bernoulli(p, generator):
             assert not (y[p == 0] == 1).any() and not (y[p == 1] == 0).any()
 
 
-@cases(replicas=rarely(st.sampled_from([(), (2,), (2, 3), 2])), shapes=st.lists(rarely(st.sampled_from([(2, 3), (2, 3, 4), (5,)]), st.just(()))))
+@cases(
+    replicas=rarely(st.sampled_from([(), (2,), (2, 3), 2])),
+    shapes=st.lists(rarely(st.sampled_from([(2, 3), (2, 3, 4), (5,)]), st.just(()))),
+)  # fmt: skip
 def test_streams(replicas, shapes):
     stream = attempt(hm.Stream, replicas, generator=seeded())
     position, size = 0, 2**64
@@ -313,67 +161,6 @@ def test_replicas(machine, index, scale):
         assert same(before, content(machine)) or not all(t.isfinite().all() for t in before)
     else:
         assert all(layer.weight.abs().max() <= 10 * float(scale) for layer in (*machine.recognition, *machine.generative))
-
-
-@cases(machine=machines(), name=names, notes=st.dictionaries(st.text(), whatever, max_size=2))
-def test_saving(machine, name, notes, place):
-    path = place / name if isinstance(name, str) and "/" not in name and "\0" not in name and name not in ("", ".", "..") else name
-    if attempt(hm.save, machine, path, **{f"note {key}": note for key, note in notes.items()}) is REFUSED:
-        assert not isinstance(path, Path) or not os.path.exists(path)
-        attempt(hm.load, path)
-    else:
-        again = hm.load(path)
-        assert repr(again) == repr(machine) and (same(content(machine), content(again)) or not finite(machine))
-        path.unlink()
-
-
-def damaged(path, number):
-    """Whether a file has other content after an accident; every seventh escapes."""
-    whole = path.read_bytes()
-    path.write_bytes(mutated(whole, random.Random(number)) if number % 7 else whole)
-    return path.read_bytes() != whole
-
-
-@cases(machine=machines(finite=True), number=seeds, many=6000)
-def test_machine_files(machine, number, place):
-    hm.save(machine, place / "file", note=1)
-    change = damaged(place / "file", number)
-    again = attempt(hm.load, place / "file")
-    assert (again is REFUSED) == change
-    assert change or same(content(machine), content(again))
-
-
-@cases(number=seeds, minutes=rarely(st.just(0)), few=4, many=3000)
-def test_checkpoint_files(number, minutes, place):
-    """A run goes on from its checkpoint to what it comes to without, or the file is refused."""
-
-    def run(epochs, checkpoint=None):
-        machine, config = HelmholtzMachine((4, 2)), TrainConfig(epochs, 8, report_every=1, dreams=1)
-        options = dict(allocate=FactorialMIM(), engine="torch", generator=seeded(number))
-        return machine, attempt(train, machine, states(4), config, checkpoint=checkpoint, **options)
-
-    path = place / "checkpoint"
-    path.unlink(missing_ok=True)
-    first = attempt(Checkpoint, path, minutes)
-    assume(first is not REFUSED)
-    (one, history), (expected, _) = run(2, first), run(2)
-    change = damaged(path, number)
-    other, again = run(2, Checkpoint(path))
-    assert history is not REFUSED and (again is REFUSED) == change and same(content(one), content(expected))
-    assert change or (history.equals(again) and same(content(one), content(other)))
-
-
-@cases(number=seeds, kind=st.sampled_from(["csv", "csv.gz", "bits"]), values=st.lists(st.integers(-9, 9), min_size=1), many=6000)
-def test_store_files(number, kind, values, place):
-    store, run = Store(place, "this test"), Run(seed=3)
-    table = pd.DataFrame({"a": values, "b": [f"x, {v}" for v in values]})
-    store.keep(run, {"x": torch.tensor(values)}, kind) if kind == "bits" else store.write(run, table, kind)
-    change = damaged(store.path(run, kind), number)
-    again = attempt(store.kept if kind == "bits" else store.read, run, kind)
-    assert change or again is not REFUSED
-    if again is not REFUSED:
-        assert kind == "csv.gz" or not change  # the header of gzip has a date and a system, which do not matter
-        assert again["x"].tolist() == values if kind == "bits" else again.equals(table)
 
 
 # Data
@@ -442,42 +229,6 @@ def test_digits(threshold, chosen):
         assert chosen is None or set(labels.tolist()) == set(np.atleast_1d(chosen).tolist())
 
 
-@cases(raw=st.binary(max_size=60), shape=st.lists(st.integers(0, 4), max_size=4), fits=st.booleans(), number=seeds, name=names, many=6000)
-def test_idx_files(raw, shape, fits, number, name, place):
-    raw = raw.ljust(math.prod(shape), b"\7")[: math.prod(shape)] if fits else raw
-    whole = bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape) + raw
-    (place / "idx").write_bytes(gzip.compress(whole, mtime=0) if number % 2 else whole)
-    change, array = damaged(place / "idx", number), attempt(read_idx, place / "idx")
-    assert attempt(read_idx, name) is REFUSED
-    if not change:
-        assert (array is not REFUSED) == (len(raw) == math.prod(shape) and shape != [])
-        assert array is REFUSED or (array.tobytes() == raw and list(array.shape) == shape)
-
-
-@cases(bits=tables(8), packed=st.booleans(), number=seeds, split=rarely(st.sampled_from(["train", "valid", "test"])), many=6000)
-def test_static_digits(bits, packed, number, split, place):
-    wide = np.tile(bits.numpy(), (1, 98)) if bits.ndim == 2 else bits.numpy()
-    packs = packed and plain(bits) is not None
-    arrays = {"train": np.packbits(wide.astype(np.uint8), axis=1) if packs else wide, "valid": np.array([None]) if number % 2 else wide}
-    (np.savez_compressed if number % 3 else np.savez)(place / "binarized_mnist.npz", **arrays)
-    change, found = damaged(place / "binarized_mnist.npz", number), attempt(hm.mnist, split, "static")
-    if not change:
-        assert (found is not REFUSED) == (plain(bits) is not None and (split == "train" or (split == "valid" and number % 2 == 0)))
-    if found is not REFUSED:
-        assert np.array_equal(found.bits, wide)
-
-
-@cases(
-    split=rarely(st.sampled_from(["train", "test"])), binarise=rarely(st.sampled_from(["threshold", "dynamic"])), threshold=shares,
-    chosen=rarely(st.none()), torn=st.binary(), many=500,
-)  # fmt: skip
-def test_mnist_that_is_not_here(split, binarise, threshold, chosen, torn, place):
-    for name in ("train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"):
-        (place / name).write_bytes(torn)
-    assert attempt(hm.grey_mnist, split, digits=chosen, download=False) is REFUSED
-    assert attempt(hm.mnist, split, binarise, threshold=threshold, digits=chosen, generator=seeded(), download=False) is REFUSED
-
-
 # The two phases, and training
 
 RULES = {
@@ -495,7 +246,9 @@ RULES = {
 }
 
 
-@cases(machine=machines(), count=rarely(st.integers(1, 5)), rule=rarely(st.just(sample)), generator=rarely(st.just(seeded())), data=st.data())
+@cases(
+    machine=machines(), count=rarely(st.integers(1, 5)), rule=rarely(st.just(sample)), generator=rarely(st.just(seeded())), data=st.data(),
+)  # fmt: skip
 def test_phases(machine, count, rule, generator, data):
     assume(generator is not sample)
     shape = (*machine.replicas, None)
@@ -601,8 +354,9 @@ class Foreign:
 
 
 @cases(
-    rows=st.integers(0, 3), starts=st.lists(st.integers(-1, 6), max_size=4), kind=st.sampled_from(["f8", "f8", "f4", "i8"]), flat=st.booleans()
-)
+    rows=st.integers(0, 3), starts=st.lists(st.integers(-1, 6), max_size=4),
+    kind=st.sampled_from(["f8", "f8", "f4", "i8"]), flat=st.booleans(),
+)  # fmt: skip
 def test_twins(rows, starts, kind, flat):
     state = np.zeros(rows * 6 if flat else (rows, 6), kind)
     machine, options = HelmholtzMachine((2, 3), replicas=(2,)), dict(engine="compiled", generator=seeded())
@@ -641,165 +395,14 @@ def test_the_sparse_rule_finds_the_best_state(machine, epsilon, p):
     assert torch.allclose(scores.gather(-1, hm.encode(y)[..., None])[..., 0], scores.amax(-1), rtol=1e-9, atol=1e-9)
 
 
-# Measures
-
-
-@cases(machine=machines(), data=st.data(), few=6, many=4000)
-def test_exact_reports(machine, data):
-    bits = data.draw(data_for(machine, anything=True))
-    report = attempt(exact_report, machine, bits)
-    found = attempt(hm.upward, machine, bits), attempt(hm.downward, machine)
-    if report is REFUSED:
-        return
-    assert finite(machine) and not report.value.isna().any()
-    of = report.set_index(["replica", "direction", "layer", "measure"]).value
-    for k, one in enumerate(one_by_one(machine)):
-        logs = {"recognition": log_upward(one, Patterns(bits)), "generative": log_downward(one)}
-        for (way, ours), tables in zip(logs.items(), found):
-            other = logs["generative" if way == "recognition" else "recognition"]
-            for l, log_p in enumerate(ours):
-                p = np.exp(log_p)
-                assert np.allclose(tables[l].reshape(-1, len(p))[k], p, rtol=1e-3, atol=1e-5)
-                assert of[k, way, l, "top"] == pytest.approx(p.max(), abs=1e-5)
-                assert of[k, way, l, "H"] == pytest.approx(-(p[p > 0] * log_p[p > 0]).sum(), abs=1e-4)
-                divergence = (p[p > 0] * (log_p - other[l])[p > 0]).sum()
-                assert of[k, way, l, "KL"] == pytest.approx(divergence, rel=1e-3, abs=1e-3)
-        for way, l, layer, source in [("recognition", l, r, logs["recognition"][l]) for l, r in enumerate(one.recognition)] + [
-            ("generative", l, g, logs["generative"][l + 1]) for l, g in enumerate(one.generative)
-        ]:
-            joint = source[:, None] + log_channel(layer)
-            gain = np.where(np.exp(joint) > 0, log_channel(layer) - np.logaddexp.reduce(joint, 0), 0)
-            assert of[k, way, l, "I"] == pytest.approx((np.exp(joint) * gain).sum(), abs=1e-4)
-        seen = Patterns(bits).weights.new_zeros(2 ** machine.sizes[0]).index_fill(0, hm.encode(Patterns(bits).bits), 1).numpy() > 0
-        assert of[k, "generative", 0, "off-support"] == pytest.approx(np.exp(logs["generative"][0])[~seen].sum(), abs=1e-5)
-
-
-@cases(layer=layers(), p=st.lists(st.floats(0, 1), min_size=1, max_size=16), odd=rarely(st.none()))
-def test_channels(layer, p, odd):
-    table, n = attempt(hm.channel, layer), layer.weight.shape[-1]
-    p = torch.tensor(p).double() if odd is None else odd
-    found = attempt(hm.mutual_information, layer, p)
-    assert (found is not REFUSED) == (odd is None and len(p) == 2**n)
-    if layer.weight.ndim == 2:
-        expected = np.exp(log_channel(layer))
-        assert np.allclose(table, expected, rtol=1e-3, atol=1e-5)
-        if found is not REFUSED and p.sum() > 0:
-            q, given = p.numpy() / p.sum().item(), table.numpy()
-            with np.errstate(divide="ignore", invalid="ignore"):
-                terms = q[:, None] * given * np.log(given / (q @ given))
-            assert hm.mutual_information(layer, torch.from_numpy(q)).item() == pytest.approx(np.nansum(terms), abs=1e-6)
-
-
-@cases(p=st.lists(st.floats(0, 1), min_size=1, max_size=6), q=st.lists(st.floats(0, 1), min_size=1, max_size=6), odd=rarely(st.none()))
-def test_entropies(p, q, odd):
-    assume(sum(p) > 1e-3 and sum(q) > 1e-3)
-    p, q = (np.array(v) / sum(v) for v in (p, q))
-    ours = [torch.from_numpy(v) for v in (p, q)]
-    h = -sum(v * math.log(v) for v in p if v)
-    assert attempt(hm.entropy, ours[0]).item() == pytest.approx(h, abs=1e-9)
-    for measure in (hm.kl, hm.clamped_kl):
-        assert attempt(measure, ours[0], odd) is REFUSED
-        assert (attempt(measure, *ours) is REFUSED) == (len(p) != len(q))
-    attempt(hm.entropy, odd), attempt(hm.clamped_kl, *ours, odd)
-    if len(p) == len(q):
-        logs = [-1000.0 if b == 0 else math.log(b) for b in q]
-        assert hm.clamped_kl(*ours, -1000.0).item() == pytest.approx(-h - p @ logs, abs=1e-6)
-        infinite = any(a and not b for a, b in zip(p, q))
-        assert hm.kl(*ours).item() == (math.inf if infinite else pytest.approx(-h - p @ logs, abs=1e-6))
-
-
-@cases(machine=machines(), data=st.data(), samples=rarely(st.integers(80, 200)), generator=rarely(st.just(seeded())), few=4, many=500)
-def test_sampled_reports(machine, data, samples, generator):
-    report = attempt(hm.sampled_report, machine, data.draw(data_for(machine, anything=True)), samples=samples, generator=generator)
-    found = attempt(hm.intervals, report if report is not REFUSED else samples)
-    assert (found is REFUSED) == (report is REFUSED)
-    if report is not REFUSED:
-        assert finite(machine) and not report.value.isna().any() and (found.low <= found.high).all() and 2 * len(found) == len(report)
-
-
-@cases(machine=machines(), data=st.data(), particles=rarely(st.integers(1, 20), st.sampled_from(ANYTHING)), chains=counts, many=4000)
-def test_likelihoods(machine, data, particles, chains):
-    x, options = data.draw(data_for(machine, anything=True)), dict(generator=seeded())
-    exact, surprise = attempt(hm.exact_log_likelihood, machine, x), attempt(hm.losses, machine, x, **options)
-    found = [attempt(make, machine, x, particles, **options) for make in (hm.log_likelihood, hm.effective_sample_size)]
-    found.append(attempt(hm.ais_log_likelihood, machine, x, chains, 3, **options))
-    for values in (exact, *found):
-        if values is not REFUSED:
-            assert finite(machine) and values.shape == (*machine.replicas, len(plain(x))) and not values.isnan().any()
-    assert (surprise is REFUSED) or (surprise.value >= 0).all()
-    if exact is not REFUSED:
-        expected = [log_downward(one)[0][hm.encode(x).numpy()] for one in one_by_one(machine)]
-        assert np.allclose(exact.reshape(len(expected), -1), expected, rtol=1e-3, atol=1e-3 * (1 + np.abs(expected).max()))
-    if found[1] is not REFUSED:
-        assert found[1].min() >= 1 - 1e-9 and found[1].max() <= particles + 1e-6
-
-
-@cases(machine=machines(), data=st.data(), numbers=rarely(st.lists(st.integers(1, 30), max_size=3), st.sampled_from(ANYTHING)), few=4, many=1500)
-@pytest.mark.filterwarnings("ignore:the log-likelihood still climbs")
-def test_ladders(machine, data, numbers):
-    table = attempt(hm.ladder, machine, data.draw(data_for(machine, anything=True)), numbers, generator=seeded())
-    if table is not REFUSED:
-        assert table.nats.notna().all() and (table.low <= table.high).all() and table.ess.between(1 - 1e-9, table.particles + 1e-6).all()
-        assert len(table) == np.size(numbers) * math.prod(machine.replicas)
-
-
-@cases(x=tables(4, anything=True), patience=counts, particles=efforts, seed=rarely(seeds), scores=st.lists(st.sampled_from([0, 1]), max_size=6))
-def test_early_stopping(x, patience, particles, seed, scores):
-    stop, machine = attempt(hm.EarlyStopping, x, patience, particles, seed), HelmholtzMachine((4, 2))
-    if stop is not REFUSED:
-        assert attempt(stop.restore_, machine) is REFUSED
-        assert attempt(stop, machine) in (False, REFUSED)
-        stop.scores = scores
-        since = len(scores) - 1 - scores.index(max(scores)) if scores else 0
-        assert attempt(stop, machine) in (since + (stop.scores[-1] <= max(stop.scores[:-1], default=-math.inf)) >= patience, REFUSED)
-
-
-# Judges
-
-WEIGHTS = st.sampled_from([None, torch.zeros(3), torch.ones(4, 3), torch.eye(3), torch.ones(3, 3).double(), torch.zeros(2), 3])
-
-
-@cases(layers=rarely(st.lists(st.tuples(WEIGHTS, WEIGHTS), max_size=3)), names=rarely(st.sampled_from([torch.arange(3), "abc"])), images=tables(4))
-def test_judges(layers, names, images):
-    judge = attempt(Judge, layers, names)
-    if judge is not REFUSED:
-        found = attempt(judge.outputs, images)
-        assert found is REFUSED or (found.shape == images.shape[:1] and found.max() < 3)
-        assert found is REFUSED or len(attempt(judge, images)) == len(found)
-
-
-@cases(images=tables(3), labels=rarely(tables(1)), hidden=efforts, epochs=efforts, seed=rarely(seeds), few=3, many=300)
-def test_trained_judges(images, labels, hidden, epochs, seed):
-    labels = labels[:, 0] if getattr(labels, "ndim", 0) == 2 and labels.shape[1] else labels
-    judge = attempt(Judge.trained, images, labels, hidden=hidden, epochs=epochs, seed=seed)
-    assert judge is REFUSED or set(judge(images).tolist()) <= set(labels.int().tolist())
-
-
-@cases(data=st.data(), k=counts, resamples=efforts, generator=rarely(st.just(seeded())), few=4, many=600)
-def test_quality(data, k, resamples, generator):
-    images, real, seen = (data.draw(tables(4, rows)) for rows in (6, 7, 3))
-    judge = Judge([(torch.ones(4, 3).double(), torch.zeros(3)), (torch.eye(3).double(), torch.zeros(3).double())], torch.arange(3))
-    seen = data.draw(st.sampled_from([None, seen]))
-    report = attempt(quality_report, images, real, judge, seen, k=k, resamples=resamples, generator=generator)
-    if report is not REFUSED and images.ndim == 2:
-        of, (a, b) = report.set_index("measure").value, (v.double().numpy() for v in (images, real))
-        sums = [v.sum(1) for v in (a, b)]  # which three features of this judge are
-        reach = [np.sort(abs(s[:, None] - s), 1)[:, k] * (1 + 1e-9) for s in sums]
-        near = [(abs(sums[1 - i][:, None] - sums[i]) <= reach[i]).any(1).mean() for i in (1, 0)]
-        assert [of["precision"], of["recall"]] == pytest.approx(near)
-        gaps = [abs(v[:, None] - v).sum(-1)[~np.eye(len(v), dtype=bool)] for v in (a, b)]
-        curves = [np.bincount(gap.astype(int), minlength=5).cumsum() / len(gap) for gap in gaps]
-        assert of["pairs off"] == pytest.approx(abs(curves[0] - curves[1]).sum()) and report.value.notna().all()
-
-
 # The fuzz itself
 
 
 def test_every_public_name_is_tried():
-    here = Path(__file__).read_text()
+    here = "".join(path.read_text().partition("# The fuzz itself")[0] for path in Path(__file__).parent.glob("test_fuzz*.py"))
     public = [name for name in hm.__all__ if getattr(getattr(hm, name), "__module__", "").startswith("helmholtz_mim")]
     assert {"train", "save", "mnist"} < set(public)
-    missing = [name for name in public if not re.search(rf"\b(hm\.)?{name}\b", here.partition("# The fuzz itself")[0])]
+    missing = [name for name in public if not re.search(rf"\b(hm\.)?{name}\b", here)]
     assert not missing or missing == ["Interrupted", "NotApplicable"], "which nobody calls"
 
 
