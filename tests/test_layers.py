@@ -194,3 +194,16 @@ def test_a_step_takes_numbers(options):
     with pytest.raises(ValueError, match="a step takes an lr that is a number"):
         layer.learn_(torch.ones(5, 2), torch.ones(5, 3), **options)
     assert not layer.weight.any()
+
+
+def test_a_step_of_another_shape_is_refused_and_changes_nothing():
+    layer = BinaryLayer(3, 2, bias=True)
+    with pytest.raises(ValueError, match="a step takes an lr that is a number"):
+        layer.learn_(torch.ones(4, 5, 2), torch.ones(5, 3), 0.1)
+    assert not layer.weight.any() and not layer.bias.any()
+
+
+@pytest.mark.parametrize("x", [torch.ones(3), torch.tensor(1.0), None])
+def test_a_layer_reads_batches(x):
+    with pytest.raises(ValueError, match=r"reads tensors \(\*replicas, batch, 3\)"):
+        BinaryLayer(3, 2, bias=True, replicas=2)(x)

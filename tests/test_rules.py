@@ -260,6 +260,11 @@ def test_one_memory_does_not_serve_two_phases():
 
 REFUSED = {
     "rate": (lambda m: Flip(-0.1), "between 0 and 1"),
+    "rate of nothing": (lambda m: Flip(None), "between 0 and 1, not at None"),
+    "epsilon in words": (lambda m: SparseMIM(epsilon="0.1"), "between 0 and 1, not at '0.1'"),
+    "sharpness": (lambda m: CategoricalMIM(sharpness=math.nan), "sharpness above 0, not at 1.0 and nan"),
+    "temper that is no number": (lambda m: FactorialMIM(math.nan, 1.0), "finite and not negative; not nan and 1.0"),
+    "threshold": (lambda m: FactorialMIM(threshold=0.5), "threshold is a function, not 0.5"),
     "epsilon above": (lambda m: CategoricalMIM(epsilon=1.0), "between 0 and 1"),
     "epsilon below": (lambda m: FactorialMIM(epsilon=0.0), "between 0 and 1"),
     "share": (lambda m: CategoricalMIM(share=-1.0), "between 0 and 1"),
