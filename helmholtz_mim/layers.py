@@ -106,10 +106,12 @@ class BinaryLayer(nn.Module):
         "One delta-rule step, in place, towards the targets y: the batch mean, or by weights `(*replicas, batch)`."
         self._check_rows(y, x)
         try:
+            if not math.isfinite(lr):
+                raise TypeError("not finite")
             error = (y - self(x)) * (lr / y.shape[-2] if weights is None else lr * weights.unsqueeze(-1))
             step = (error.mT @ x).expand_as(self.weight)
         except (AttributeError, RuntimeError, TypeError) as reason:
-            raise ValueError("a step takes an lr that is a number, and weights that are a tensor (*replicas, batch) or none") from reason
+            raise ValueError("a step takes an lr that is a finite number, and weights that are a tensor (*replicas, batch) or none") from reason
         self.weight += step
         if self.bias is not None:
             self.bias += error.sum(-2)
@@ -123,7 +125,7 @@ class BinaryLayer(nn.Module):
 
     def _check_rows(self, y: Tensor, x: Tensor) -> None:
         try:
-            fits = y.shape[-1] == self.weight.shape[-2] and y.shape[-2] == x.shape[-2]
+            fits = y.shape[-1] == self.weight.shape[-2] and y.shape[-2] == x.shape[-2] > 0
         except (AttributeError, IndexError):
             fits = False
         if not fits:
