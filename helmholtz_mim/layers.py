@@ -111,7 +111,7 @@ class BinaryLayer(nn.Module):
             error = (y - self(x)) * (lr / y.shape[-2] if weights is None else lr * weights.unsqueeze(-1))
             step = (error.mT @ x).expand_as(self.weight)
         except (AttributeError, RuntimeError, TypeError) as reason:
-            raise ValueError("a step takes an lr that is a finite number, and weights that are a tensor (*replicas, batch) or none") from reason
+            raise ValueError("a step takes a finite number lr, and weights that are a tensor (*replicas, batch) or none") from reason
         self.weight += step
         if self.bias is not None:
             self.bias += error.sum(-2)

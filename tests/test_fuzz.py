@@ -365,7 +365,10 @@ def test_twins(rows, starts, kind, flat):
     assert (done is not REFUSED) == (fits and starts[2] - starts[1] >= 2 and starts[1] - starts[0] in (0, *range(2, 7)))
 
 
-@cases(alpha=rarely(st.floats(0, 5)), beta=rarely(st.floats(0, 5)), direction=rarely(st.just("recognition")), epsilon=shares, few=20, many=800)
+@cases(
+    alpha=rarely(st.floats(0, 5)), beta=rarely(st.floats(0, 5)), direction=rarely(st.just("recognition")), epsilon=shares,
+    few=20, many=800,
+)  # fmt: skip
 def test_rules(alpha, beta, direction, epsilon):
     """Whatever is accepted decides."""
     makers = (
