@@ -106,8 +106,8 @@ class BinaryLayer(nn.Module):
         "One delta-rule step, in place, towards the targets y: the batch mean, or by weights `(*replicas, batch)`."
         self._check_rows(y, x)
         try:
-            if not math.isfinite(lr):
-                raise TypeError("not finite")
+            if not math.isfinite(lr) or y.is_complex():
+                raise TypeError("no number of this machine")
             error = (y - self(x)) * (lr / y.shape[-2] if weights is None else lr * weights.unsqueeze(-1))
             step = (error.mT @ x).expand_as(self.weight)
         except (AttributeError, RuntimeError, TypeError) as reason:

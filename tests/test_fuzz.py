@@ -324,13 +324,15 @@ def test_training(options, rule, engine, seed, report, data):
     every=st.integers(1, 3), data=st.data(), many=6000,
 )  # fmt: skip
 def test_engines_agree(rule, seed, lr, every, data):
-    """The compiled loop does what the readable one does, whatever the weights."""
+    """The compiled loop does what the readable one does, wherever no two states are equally good."""
     sizes = data.draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
-    patterns = Patterns(data.draw(st.sampled_from([states(sizes[0]), states(sizes[0])[:1], states(sizes[0])[-2:]])), epoch=7)
+    patterns = Patterns(data.draw(st.sampled_from([states(sizes[0]), states(sizes[0])[-2:]])), epoch=7)
     batch = 1 if "categorical" in rule else data.draw(st.integers(1, 4))
     found = []
     for engine in ("torch", "compiled"):
         machine = HelmholtzMachine(sizes, bias=seed % 2 == 0, replicas=(2,)).double()
+        for tensor in machine.state_dict().values():
+            tensor.normal_(generator=seeded(seed))
         options = dict(allocate=RULES[rule](), engine=engine, generator=seeded(seed))
         history = attempt(train, machine, patterns, TrainConfig(3, batch, lr=lr, every=every), **options)
         found.append(machine if history is not REFUSED else REFUSED)

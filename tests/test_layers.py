@@ -201,6 +201,8 @@ def test_a_step_of_another_shape_is_refused_and_changes_nothing():
     for y, lr in ((torch.ones(4, 5, 2), 0.1), (torch.ones(5, 2), math.inf), (torch.ones(5, 2), math.nan), (torch.ones(5, 2), "0.1")):
         with pytest.raises(ValueError, match="a step takes a finite number lr"):
             layer.learn_(y, torch.ones(5, 3), lr)
+    with pytest.raises(ValueError, match="a step takes a finite number lr"):
+        BinaryLayer(0, 1, bias=True).learn_(torch.ones(2, 1) * 1j, torch.ones(2, 0), 0.1)
     with pytest.raises(ValueError, match="and a row for each input"):
         layer.learn_(torch.ones(0, 2), torch.ones(0, 3), 0.1)
     assert not layer.weight.any() and not layer.bias.any()
