@@ -176,6 +176,9 @@ def _static(split: str) -> Patterns:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             bits = arrays[split]
-        return Patterns(np.unpackbits(bits, axis=1) if bits.shape[1:] == (98,) else bits)
+        bits = np.unpackbits(bits, axis=1) if bits.shape[1:] == (98,) else bits
+        if bits.shape[1:] != (784,):
+            raise ValueError("images of another size")
+        return Patterns(bits)
     except Exception as error:  # of zipfile, zlib and numpy, which have many
         raise ValueError(f"{path.name} is damaged, or holds no array of bits called {split!r}") from error

@@ -328,17 +328,24 @@ def test_engines_agree(rule, seed, lr, every, data):
     sizes = data.draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
     patterns = Patterns(data.draw(st.sampled_from([states(sizes[0]), states(sizes[0])[-2:]])), epoch=7)
     batch = 1 if "categorical" in rule else data.draw(st.integers(1, 4))
-    found = []
+    found, gaps = [], [math.inf]
+
+    class Watched(CategoricalMIM):
+        def __call__(self, layer, p, generator):
+            scores = self.scores(layer, p).sort(-1).values
+            gaps.append((scores[..., -1] - scores[..., -2]).min().item())
+            return super().__call__(layer, p, generator)
+
     for engine in ("torch", "compiled"):
         machine = HelmholtzMachine(sizes, bias=seed % 2 == 0, replicas=(2,)).double()
         for tensor in machine.state_dict().values():
             tensor.normal_(generator=seeded(seed))
-        options = dict(allocate=RULES[rule](), engine=engine, generator=seeded(seed))
+        options = dict(allocate=Watched() if rule == "categorical" else RULES[rule](), engine=engine, generator=seeded(seed))
         history = attempt(train, machine, patterns, TrainConfig(3, batch, lr=lr, every=every), **options)
         found.append(machine if history is not REFUSED else REFUSED)
     if REFUSED in found:
         assert found == [REFUSED, REFUSED]
-    else:
+    elif min(gaps) > 1e-9:
         assert all(torch.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in zip(*map(content, found), strict=True))
 
 

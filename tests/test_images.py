@@ -266,6 +266,13 @@ def test_a_damaged_static_file_is_refused(alone):
             mnist("valid", "static")
 
 
+@pytest.mark.parametrize("shape", [(2, 111), (2, 28, 28), (784,)])
+def test_static_digits_of_another_size_are_refused(alone, shape):
+    np.savez(alone / "own/binarized_mnist.npz", train=np.zeros(shape, np.uint8))
+    with pytest.raises(ValueError, match=r"^binarized_mnist\.npz is damaged, or holds no array of bits called 'train'"):
+        mnist("train", "static")
+
+
 def test_no_change_of_a_static_file_is_believed(alone):
     """A bit of every byte flipped: refused in one sentence, or (in the dates and the like of a ZIP) of no consequence."""
     path, bits = alone / "own/binarized_mnist.npz", np.random.default_rng(0).integers(0, 2, (2, 784), np.uint8)
