@@ -134,7 +134,8 @@ def test_static_digits(bits, packed, number, split, place):
     (np.savez_compressed if number % 3 else np.savez)(place / "binarized_mnist.npz", **arrays)
     change, found = damaged(place / "binarized_mnist.npz", number), attempt(hm.mnist, split, "static")
     if not change:
-        assert (found is not REFUSED) == (plain(bits) is not None and bits.shape[1] == 8 and (split == "train" or (split == "valid" and number % 2 == 0)))
+        there = split == "train" or (split == "valid" and number % 2 == 0)
+        assert (found is not REFUSED) == (plain(bits) is not None and bits.shape[1] == 8 and there)
     if found is not REFUSED:
         assert np.array_equal(found.bits, wide)
 
