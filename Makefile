@@ -89,7 +89,7 @@ oldest newest: %: _build/%/ready
 		$(REPOSITORY:%=--ignore=tests/test_%.py)
 
 fuzz: $(READY)
-	FUZZ=1 $(BIN)/pytest tests/test_fuzz.py -n 2
+	FUZZ=1 $(BIN)/pytest tests/test_fuzz*.py -n 2
 
 sync: $(READY)
 	@rm -rf _build/export && mkdir -p _build/export && cp -r settings.ini nbs helmholtz_mim _build/export

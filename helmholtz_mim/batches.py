@@ -288,6 +288,8 @@ class EarlyStopping:
 
     def restore_(self, machine: HelmholtzMachine) -> HelmholtzMachine:
         "Put the best weights back."
+        if not self.best:
+            raise ValueError("there are no best weights yet: give this to train as stop=…, and ask again after a report")
         machine.load_state_dict(self.best)
         return machine
 

@@ -105,10 +105,10 @@ class Rule(ABC):
 
     def __init__(self, direction: str = "recognition", epsilon: float | None = None):
         if direction not in ("recognition", "generative"):
-            raise ValueError(f"a rule's direction is 'recognition' (awake) or 'generative' (asleep), not {direction!r}")
+            raise ValueError(f"a rule's direction is 'recognition' (awake) or 'generative' (asleep), not {shown(direction)}")
         if epsilon is not None and not 0 < number(epsilon) < 1:
             raise ValueError(f"the step size epsilon lies between 0 and 1, not at {shown(epsilon)}")
-        self.direction, self.epsilon = direction, epsilon
+        self.direction, self.epsilon = direction, None if epsilon is None else number(epsilon)
 
     @abstractmethod
     def width(self, units: int) -> int:
@@ -207,7 +207,7 @@ class CategoricalMIM(Rule):
         super().__init__(direction, epsilon)
         if not 0 <= number(share) <= 1 or not number(sharpness) > 0:
             raise ValueError(f"share lies between 0 and 1 and sharpness above 0, not at {shown(share)} and {shown(sharpness)}")
-        self.share, self.sharpness = share, sharpness
+        self.share, self.sharpness = number(share), number(sharpness)
 
     def width(self, units: int) -> int:
         "Share, sharpness, ε, the mass s of the table, the frequencies t of the units, the table c."

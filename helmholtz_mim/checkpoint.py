@@ -10,7 +10,6 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .arguments import number, shown
-from .files import read_tensors, write_tensors
+from .files import file_path, read_tensors, write_tensors
 from .store import describe, digest, in_words, walk
 from .training import Lasting, Phases, Run, gather, phases, scatter
 
@@ -80,7 +79,7 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike, minutes: float = 5.0, *, resume: bool = True):
         if not number(minutes) >= 0:
             raise ValueError(f"minutes between two checkpoints are a number of at least 0, not {shown(minutes)}")
-        self.path, self.minutes, self.resumes = Path(path), minutes, resume
+        self.path, self.minutes, self.resumes = file_path(path), number(minutes), resume
         self.run: Run | None = None
         self.written = self.taken = 0.0  # when
         self.pause = 1.0  # seconds between two snapshots, at least
@@ -105,7 +104,7 @@ class Checkpoint:
         self.snapshot: dict[str, Tensor] = {}  # what the file does not have yet
         self.taken = self.written = time.monotonic()
         self.failed = False
-        if self.resumes and self.path.exists():
+        if self.resumes and os.path.exists(self.path):
             self.resume(run)
 
     def remember(self) -> None:

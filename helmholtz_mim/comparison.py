@@ -7,6 +7,7 @@ __all__ = ['SCHEMES', 'EVERY', 'WORLDS', 'TABLE', 'LABELS', 'PANELS', 'PATTERNS'
            'train_with_mim', 'draw_dynamics', 'per_seed', 'against', 'interleave_dial']
 
 # %% ../nbs/13_comparison.ipynb #13-02
+import inspect
 import os
 import signal
 from collections.abc import Callable, Iterable
@@ -51,7 +52,11 @@ EVERY = {"wake-sleep": 10, "flip": 10, "mim": 10, "categorical": 5}  # as in Liu
 
 def scheme(name: str, **options) -> Allocate:
     "A fresh rule: 'wake-sleep', 'flip' (perturbation), 'mim' (factorial) or 'categorical'; options are its own."
-    return named(SCHEMES, name, "scheme")(**options)
+    make = named(SCHEMES, name, "scheme")
+    takes = inspect.signature(make).parameters
+    if unknown := [option for option in options if option not in takes]:
+        raise ValueError(f"the scheme {name} has no option called {unknown[0]}: give one of {', '.join(takes) or 'none at all'}")
+    return make(**options)
 
 # %% ../nbs/13_comparison.ipynb #13-09
 WORLDS = {

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from .datasets import Patterns
+from .arguments import number, shown, whole
+from .datasets import Patterns, as_patterns
 from .layers import BinaryLayer, encode, states
 from .machine import HelmholtzMachine, check_finite
 from .training import one_thread, tidy_frame
@@ -51,7 +52,7 @@ def cached_states(n: int) -> Tensor:
 
 
 def _check_size(bits: int, largest: int = LARGEST) -> None:
-    if bits > largest:
+    if bits > whole("largest", largest, 0):
         raise ValueError(
             f"exact diagnostics would go through a table of 2^{bits} entries, and 2^{largest} is the limit: "
             "use narrower layers, or sampled_report, which estimates"
@@ -60,12 +61,21 @@ def _check_size(bits: int, largest: int = LARGEST) -> None:
 # %% ../nbs/08_exact.ipynb #08-11
 def entropy(p: Tensor) -> Tensor:
     "H(p) in nats, over the last axis."
+    _check_distributions(p)
     return -torch.special.xlogy(p, p).sum(-1)
 
 
 def kl(p: Tensor, q: Tensor) -> Tensor:
     "KL(p ‖ q) in nats, over the last axis; infinite where p has mass and q has none."
+    _check_distributions(p, q)
     return _kl(p.log(), q.log())
+
+
+def _check_distributions(*distributions: Tensor) -> None:
+    fit = all(isinstance(p, Tensor) and p.is_floating_point() and p.ndim and (p >= 0).all() for p in distributions)
+    if not fit or len({p.shape[-1] for p in distributions}) > 1:
+        kinds = " and ".join(f"{tuple(p.shape)} of {p.dtype}" if isinstance(p, Tensor) else shown(p) for p in distributions)
+        raise ValueError(f"distributions are tensors of probabilities of as many states, none below zero, not {kinds}")
 
 
 def _entropy(log_p):
@@ -118,7 +128,7 @@ def _blocks(log_p: Tensor, s: Tensor, units: int):
 def upward(machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST) -> list[Tensor]:
     "State probabilities of every layer driven by the data: for each layer `(*replicas, 2**n)`."
     _check_machine(machine, largest)
-    return [log_p.exp() for log_p in log_upward(machine, patterns)]
+    return [log_p.exp() for log_p in log_upward(machine, as_patterns(patterns))]
 
 
 def downward(machine: HelmholtzMachine, *, largest: int = LARGEST) -> list[Tensor]:
@@ -154,7 +164,10 @@ def _check_machine(machine, largest):
 # %% ../nbs/08_exact.ipynb #08-23
 def mutual_information(layer: BinaryLayer, p: Tensor) -> Tensor:
     "I(X; Y) in nats between a layer's input, with state probabilities p `(2**n_in,)`, and its output."
+    _check_distributions(p)
     _check_size(sum(layer.weight.shape[-2:]))
+    if p.shape[-1] != 2 ** layer.weight.shape[-1]:
+        raise ValueError(f"this layer has 2^{layer.weight.shape[-1]} input states, and p is for {p.shape[-1]}: give one for each")
     x = cached_states(layer.weight.shape[-1])
     return entropy(push(p.log(), layer, x).exp()) - _conditional_entropy(p, layer, x)
 
@@ -193,7 +206,7 @@ def channel_inspector(
 def exact_report(machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST) -> pd.DataFrame:
     "Exact H, H/max, top, I, KL (nats) of every layer, direction and replica, and the off-support mass at layer 0."
     _check_machine(machine, largest)
-    return tidy_frame(_rows(machine, patterns))
+    return tidy_frame(_rows(machine, as_patterns(patterns)))
 
 
 def _rows(machine: HelmholtzMachine, patterns: Patterns):
@@ -217,4 +230,7 @@ def _rows(machine: HelmholtzMachine, patterns: Patterns):
 # %% ../nbs/08_exact.ipynb #08-39
 def clamped_kl(p: Tensor, q: Tensor, log_zero: float = -100.0) -> Tensor:
     "KL(p ‖ q) with ln 0 replaced by `log_zero`: only to reproduce published numbers; use `kl` otherwise."
+    _check_distributions(p, q)
+    if not number(log_zero) < 0:
+        raise ValueError(f"log_zero stands for the logarithm of zero, a number below 0, not {shown(log_zero)}")
     return -entropy(p) - (p * torch.where(q > 0, q.log(), log_zero)).sum(-1)

@@ -19,6 +19,7 @@ from .datasets import Patterns
 from .engine import Twin, decide_signature, machine_code, watch_signature
 from .layers import Generator
 from .machine import HelmholtzMachine
+from .training import check_functions
 from .widgets import Interactive
 
 # %% ../nbs/12_factorial.ipynb #12-10
@@ -67,9 +68,10 @@ class FactorialMIM(Rule):
         epsilon: float | None = None,  # the step size; estimated from the learning rate if left out
     ):
         super().__init__(direction, epsilon)
-        if not (number(alpha) >= 0 and number(beta) >= 0) or math.isinf(alpha) != math.isinf(beta):
+        self.alpha, self.beta, self.threshold = number(alpha), number(beta), threshold
+        if not (self.alpha >= 0 and self.beta >= 0) or math.isinf(self.alpha) != math.isinf(self.beta):
             raise ValueError(f"alpha and beta are both infinite, or both finite and not negative; not {shown(alpha)} and {shown(beta)}")
-        self.alpha, self.beta, self.threshold = alpha, beta, threshold
+        check_functions(threshold=threshold)
 
     def width(self, units: int) -> int:
         "α, β, ε, the frequencies t, and what the patterns of an unfinished batch add to them."

@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import math
 import os
-import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from .datasets import Patterns, named
 from .arguments import number, real_numbers, shown, wholes
+from .files import file_path
 from .layers import bernoulli
 
 # %% ../nbs/14a_images.ipynb #14a-05
@@ -71,7 +71,9 @@ def binarise(grey: Tensor, *, generator: torch.Generator) -> Patterns:
 # %% ../nbs/14a_images.ipynb #14a-19
 def read_idx(path: str | Path) -> np.ndarray:
     "The bytes of an IDX file, gzipped or not, in their shape; a truncated or foreign file is refused in one sentence."
-    path = Path(path)
+    path = file_path(path)
+    if not os.path.isfile(path):
+        raise ValueError(f"there is no file {path}: give one in the IDX format, as MNIST comes in")
     raw = path.read_bytes()
     try:
         raw = gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
@@ -174,6 +176,9 @@ def _static(split: str) -> Patterns:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             bits = arrays[split]
-        return Patterns(np.unpackbits(bits, axis=1) if bits.shape[1:] == (98,) else bits)
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        bits = np.unpackbits(bits, axis=1) if bits.shape[1:] == (98,) else bits
+        if bits.shape[1:] != (784,):
+            raise ValueError("images of another size")
+        return Patterns(bits)
+    except Exception as error:  # of zipfile, zlib and numpy, which have many
         raise ValueError(f"{path.name} is damaged, or holds no array of bits called {split!r}") from error

@@ -82,10 +82,11 @@ class BinaryLayer(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         "The input s of every unit: x `(*replicas, batch, n_in)` to `(*replicas, batch, n_out)`."
         try:
+            _, _ = x.shape[-2:]
             s = torch.matmul(x, self.weight.mT)
-        except (RuntimeError, TypeError) as error:
+            return s if self.bias is None else s + self.bias.unsqueeze(-2)
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"this layer ({self.extra_repr()}) reads {self._reads()}, not {_kind(x)}") from error
-        return s if self.bias is None else s + self.bias.unsqueeze(-2)
 
     def forward(self, x: Tensor) -> Tensor:
         "The probability that each unit fires, shaped as `logits`."
@@ -105,10 +106,12 @@ class BinaryLayer(nn.Module):
         "One delta-rule step, in place, towards the targets y: the batch mean, or by weights `(*replicas, batch)`."
         self._check_rows(y, x)
         try:
+            if not math.isfinite(lr) or y.is_complex():
+                raise TypeError("no number of this machine")
             error = (y - self(x)) * (lr / y.shape[-2] if weights is None else lr * weights.unsqueeze(-1))
-            step = error.mT @ x
+            step = (error.mT @ x).expand_as(self.weight)
         except (AttributeError, RuntimeError, TypeError) as reason:
-            raise ValueError("a step takes an lr that is a number, and weights that are a tensor (*replicas, batch) or none") from reason
+            raise ValueError("a step takes a finite number lr, and weights that are a tensor (*replicas, batch) or none") from reason
         self.weight += step
         if self.bias is not None:
             self.bias += error.sum(-2)
@@ -122,7 +125,7 @@ class BinaryLayer(nn.Module):
 
     def _check_rows(self, y: Tensor, x: Tensor) -> None:
         try:
-            fits = y.shape[-1] == self.weight.shape[-2] and y.shape[-2] == x.shape[-2]
+            fits = y.shape[-1] == self.weight.shape[-2] and y.shape[-2] == x.shape[-2] > 0
         except (AttributeError, IndexError):
             fits = False
         if not fits:

@@ -25,6 +25,7 @@ class Flip:
     def __post_init__(self):
         if not 0 <= number(self.rate) <= 1:
             raise ValueError(f"the rate of flipping lies between 0 and 1, not at {shown(self.rate)}")
+        object.__setattr__(self, "rate", number(self.rate))
 
     def __call__(self, layer: int, p: Tensor, generator: Generator) -> Tensor:
         "Bits that are on with probability p + rate (1 − 2p)."

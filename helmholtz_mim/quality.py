@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from .arguments import binary, whole
+from .arguments import check_generator, real_numbers, shown, whole, wholes
 from .figures import mean_interval, tidy
 
 # %% ../nbs/17a_quality.ipynb #17a-09
@@ -36,6 +37,16 @@ class Judge:
     layers: Sequence[Sequence[Tensor]]  # weights (inputs, outputs) and biases (outputs,), rectified but for the last
     names: Tensor  # the class that each output stands for
 
+    def __post_init__(self):
+        try:
+            shapes = [(*weight.shape, *bias.shape) for weight, bias in self.layers]
+            fits = all(outputs == biases for _, outputs, biases in shapes) and len(self.names) == shapes[-1][1]
+            fits &= all(below[1] == above[0] for below, above in pairwise(shapes))
+        except (AttributeError, IndexError, TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise ValueError("a judge is pairs of weights (inputs, outputs) and biases (outputs,), layer by layer, and a name per output")
+
     @classmethod
     def trained(
         cls,
@@ -47,10 +58,17 @@ class Judge:
         seed: int = 0,  # of its initial weights and of the order of the images
     ) -> "Judge":
         "Scikit-learn's multilayer perceptron, trained to name the labels of images."
-        network = borrowed("neural_network").MLPClassifier(hidden, alpha=0.01, max_iter=epochs, random_state=seed)
+        images, labels = real_numbers("images", images), real_numbers("labels", labels)
+        tabled = images.ndim == 2 and images.numel() and ((images == 0) | (images == 1)).all()
+        if not tabled or labels.shape != images.shape[:1] or not (labels == labels.long()).all():
+            raise ValueError("a judge learns from images (images, pixels) in black and white, and a whole number for each as its label")
+        if whole("seed", seed, 0) >= 2**32:
+            raise ValueError(f"the seed of a judge is below 2^32, unlike {shown(seed)}")
+        options = dict(alpha=0.01, max_iter=whole("epochs", epochs), random_state=int(seed))
+        network = borrowed("neural_network").MLPClassifier(wholes("hidden", hidden), **options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # so many epochs are enough, settled or not
-            network.fit(images.double().numpy(), labels.numpy())
+            network.fit(images.double().numpy(), labels.long().numpy())
         layers = [[torch.from_numpy(w) for w in layer] for layer in zip(network.coefs_, network.intercepts_, strict=True)]
         if len(network.classes_) == 2:  # of which scikit-learn keeps only the second
             layers[-1] = [torch.cat([torch.zeros_like(w), w], -1) for w in layers[-1]]
@@ -58,15 +76,17 @@ class Judge:
 
     def features(self, images: Tensor) -> Tensor:
         "Activations of the last hidden layer: `(images, features)`."
-        x = images.double()
+        pixels, x = len(self.layers[0][0]), real_numbers("images", images).double()
+        if x.ndim != 2 or x.shape[1] != pixels:
+            raise ValueError(f"this judge looks at images (images, {pixels}), not {tuple(x.shape)}")
         for weight, bias in self.layers[:-1]:
-            x = (x @ weight + bias).relu()
+            x = (x @ weight.double() + bias.double()).relu()
         return x
 
     def outputs(self, images: Tensor) -> Tensor:
         "Which output is the highest: `(images,)`."
         weight, bias = self.layers[-1]
-        return (self.features(images) @ weight + bias).argmax(-1)
+        return (self.features(images) @ weight.double() + bias.double()).argmax(-1)
 
     def __call__(self, images: Tensor) -> Tensor:
         "The class of each image."
@@ -90,7 +110,7 @@ def variation(p: Tensor, q: Tensor) -> Tensor:
 # %% ../nbs/17a_quality.ipynb #17a-17
 def within(centres: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     "Balls around centres to their k-th nearest fellow: the number of points in each ball, and of balls around each point."
-    if not 1 <= k < len(centres):
+    if not 1 <= whole("k", k) < len(centres):
         raise ValueError(f"the k-th nearest fellow among {len(centres)} images needs a k between 1 and {len(centres) - 1}, not {k}")
     tree = borrowed("neighbors").KDTree
     reach = np.nextafter(tree(centres.numpy()).query(centres.numpy(), k + 1)[0][:, k], np.inf)  # a ball has its rim
@@ -170,8 +190,11 @@ class Heap:
     @classmethod
     def of(cls, images: Tensor, judge: Judge, seen: Tensor | None = None) -> "Heap":
         "Look at images, (images, pixels)."
-        if not ((images == 0) | (images == 1)).all():
-            raise ValueError("the images to be judged are black and white: make their pixels 0 or 1")
+        for some in (images,) if seen is None else (images, seen):
+            if some.ndim != 2 or some.shape[1:] != images.shape[1:] or not some.numel():
+                raise ValueError(f"images to be judged are tables (images, pixels) of as many pixels, not {tuple(some.shape)}")
+            if not ((some == 0) | (some == 1)).all():
+                raise ValueError("the images to be judged are black and white: make their pixels 0 or 1")
         far = None if seen is None else shares(nearest(images, seen), images.shape[-1] + 1)
         return cls(shares(judge.outputs(images), len(judge.names)), judge.features(images), apart(images), far)
 
@@ -202,10 +225,11 @@ def quality_report(
     generator: torch.Generator,
 ) -> pd.DataFrame:
     "Measures of generated images against real ones: columns replica, measure, value, and its 95 % interval over images, low and high."
-    generated, real, k, resamples = binary(generated), binary(real), whole("k", k), whole("resamples", resamples, 2)
-    if not (real.numel() and generated.numel()) or real.ndim != 2 or generated.ndim < 2 or generated.shape[-1] != real.shape[-1]:
-        shapes = f"{tuple(generated.shape)} and {tuple(real.shape)}"
-        raise ValueError(f"generated images and real ones are tables of as many pixels, with a row for each image, unlike {shapes}")
+    check_generator(generator)
+    if whole("resamples", resamples) < 2:
+        raise ValueError(f"an interval takes at least two resamplings, not {resamples}")
+    generated, real = real_numbers("images", generated), real_numbers("images", real)
+    seen = None if seen is None else real_numbers("images", seen)
     target, rows = Heap.of(real, judge, seen), []
     for replica, images in enumerate(generated.flatten(0, -3) if generated.dim() > 2 else generated[None]):
         weights = (resamplings(len(heap), resamples, generator) for heap in (images, real))

@@ -25,11 +25,12 @@ from helmholtz_mim.training import (
     plain_steps,
     stepping,
 )
-from .wake import Allocate, learn_generative_, recognise
+from .wake import Allocate, check_layers, learn_generative_, recognise
 
 # %% ../nbs/16_reweighted.ipynb #16-05
 def log_importance(machine: HelmholtzMachine, z: list[Tensor]) -> Tensor:
     "ln p(x, z) − ln q(z | x) of waking patterns, in nats: `(*replicas, rows)`."
+    check_layers(machine, z)
     log_p = machine.prior.log_prob(z[-1], z[-1][..., :0])
     for l, generative in enumerate(machine.generative):
         log_p = log_p + generative.log_prob(z[l], z[l + 1]) - machine.recognition[l].log_prob(z[l + 1], z[l])
@@ -39,8 +40,8 @@ def log_importance(machine: HelmholtzMachine, z: list[Tensor]) -> Tensor:
 def importance(log_w: Tensor, particles: int) -> Tensor:
     "Weights of all rows, normalised *for each datum* and divided by the number of data: `(*replicas, rows)`."
     particles, kind = whole("particles", particles), getattr(log_w, "shape", ())
-    if not isinstance(log_w, Tensor) or not kind or kind[-1] % particles:
-        raise ValueError(f"log-weights are a tensor with rows in groups of {particles} particles, not {shown(log_w)}")
+    if not isinstance(log_w, Tensor) or not log_w.is_floating_point() or not log_w.numel() or not kind or kind[-1] % particles:
+        raise ValueError(f"log-weights are a floating-point tensor with rows in groups of {particles} particles, not {shown(log_w)}")
     per_datum = log_w.unflatten(-1, (-1, particles))
     return (per_datum.softmax(-1) / per_datum.shape[-2]).flatten(-2)
 

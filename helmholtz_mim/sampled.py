@@ -15,7 +15,8 @@ from scipy.special import stdtrit
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from .datasets import Patterns
+from .arguments import check_memory, check_generator, shown, whole
+from .datasets import Patterns, as_patterns
 from .layers import BinaryLayer, bernoulli
 from .machine import HelmholtzMachine, check_finite
 from .training import tidy_frame
@@ -159,9 +160,12 @@ def sampled_report(
     machine: HelmholtzMachine, patterns: Patterns, *, samples: int = 10_000, generator: torch.Generator
 ) -> pd.DataFrame:
     "Bounds on H and I, units at work, and the ELBO by layers (nats); each measure is followed by ±, half its 95 % interval."
+    check_finite(machine)
+    check_generator(generator)
+    patterns, samples = as_patterns(patterns), whole("samples", samples)
+    check_memory(f"{samples} samples", samples)
     if patterns.units != machine.sizes[0]:
         raise ValueError(f"the machine's data layer has {machine.sizes[0]} units, the patterns have {patterns.units}")
-    check_finite(machine)
     if samples < 2 * BLOCKS:
         raise ValueError(f"intervals need {2 * BLOCKS} samples or more, not {samples}")
     return tidy_frame(
@@ -200,6 +204,8 @@ def _measures(machine, patterns, way, samples, generator):
 
 def intervals(report: pd.DataFrame) -> pd.DataFrame:
     "The same table with columns low and high (95 %) in place of the ± rows."
+    if not isinstance(report, pd.DataFrame) or "measure" not in report or not report.measure.str.endswith(" ±").any():
+        raise ValueError(f"intervals are made of what sampled_report returns, not of {shown(report)}")
     half = report.measure.str.endswith(" ±")
     key = ["step", "replica", "layer", "direction", "measure"]
     errors = report[half].assign(measure=report.measure[half].str.removesuffix(" ±")).rename(columns={"value": "half"})

@@ -106,6 +106,8 @@ class Stream:
 
     def __call__(self, shape: tuple[int, ...]) -> Tensor:
         "Uniform float64 numbers in [0, 1) of shape `(*replicas, ...)`."
+        if tuple(shape[: self.keys.ndim]) != self.keys.shape:
+            raise ValueError(f"this stream is for replicas {self.keys.shape}, not for numbers of shape {tuple(shape)}")
         count = math.prod(shape[self.keys.ndim :])
         counter = np.arange(self.position + 1, self.position + count + 1, dtype=np.uint64)
         self.position += count

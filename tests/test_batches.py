@@ -177,7 +177,15 @@ def test_training_ends_when_it_is_told_to():
     assert len(asked) == 3
 
 
-@pytest.mark.parametrize("mistake", [dict(patience=0), dict(patience=None), dict(particles=0), dict(x=[[0.5]])], ids=str)
-def test_early_stopping_refuses_its_arguments_at_once(mistake):
+@pytest.mark.parametrize(
+    "options",
+    [dict(patience=0), dict(patience=None), dict(particles=1.5), dict(seed=-1), dict(x=torch.full((2, 4), 0.5))],
+)
+def test_early_stopping_with_mistakes_is_refused(options):
     with pytest.raises(ValueError, match=r"whole number of at least|zeros and ones"):
-        EarlyStopping(**(dict(x=torch.ones(2, 4)) | mistake))
+        EarlyStopping(**dict(x=torch.ones(2, 4)) | options)
+
+
+def test_there_are_no_best_weights_before_a_report():
+    with pytest.raises(ValueError, match="there are no best weights yet"):
+        EarlyStopping(torch.ones(2, 4)).restore_(HelmholtzMachine((4, 2)))

@@ -198,3 +198,11 @@ def test_compare_on_the_command_line(tmp_path, capsys):
     assert capsys.readouterr().out == first and "categorical" in first
     assert load(next((tmp_path / "d").glob("*.safetensors"))).replicas == (2,)
     assert not list((tmp_path / "d").glob("*partial*"))
+
+
+def test_a_scheme_knows_its_options():
+    assert scheme("flip", rate=0.5).rate == 0.5
+    with pytest.raises(ValueError, match="the scheme mim has no option called rate: give one of alpha, beta, threshold"):
+        scheme("mim", rate=0.5)
+    with pytest.raises(ValueError, match="wake-sleep has no option called rate: give one of none at all"):
+        scheme("wake-sleep", rate=0.5)

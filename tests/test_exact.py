@@ -297,3 +297,24 @@ def test_small_products_ask_for_one_thread(name, monkeypatch, random_machine):
     with pytest.raises((ValueError, RuntimeError)):
         SMALL[name](machine, Patterns(states(4)))
     assert asked == [1, 7] * 2, "also after a refusal"
+
+
+@pytest.mark.parametrize(
+    "p",
+    [None, [0.5, 0.5], torch.tensor([1, 0]), torch.tensor(1.0), torch.tensor([1.5, -0.5]), torch.ones(2) * 1j, torch.ones(3)],
+)
+def test_what_is_no_distribution_is_refused(p):
+    half, layer = torch.tensor([0.5, 0.5]), BinaryLayer(1, 2)
+    for measure in (lambda: kl(half, p), lambda: clamped_kl(half, p), lambda: mutual_information(layer, p)):
+        with pytest.raises(ValueError, match=r"distributions are tensors of probabilities of as many states|has 2\^1 input states"):
+            measure()
+
+
+def test_reports_take_tables_of_bits(random_machine):
+    machine, bits = random_machine((3, 2)), states(3)[1:]
+    assert exact_report(machine, bits.tolist()).equals(exact_report(machine, Patterns(bits)))
+    assert all(torch.equal(a, b) for a, b in zip(upward(machine, bits), upward(machine, Patterns(bits)), strict=True))
+    with pytest.raises(ValueError, match="largest is a whole number of at least 0, not None"):
+        exact_report(machine, bits, largest=None)
+    with pytest.raises(ValueError, match="log_zero stands for the logarithm of zero"):
+        clamped_kl(torch.ones(1), torch.ones(1), math.nan)

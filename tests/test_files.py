@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from helmholtz_mim import HelmholtzMachine, TrainConfig, bars, load, save, train
 from helmholtz_mim.checkpoint import Checkpoint
 from helmholtz_mim.files import DTYPES, atomic_write, pack, read_tensors, write_tensors
+from helmholtz_mim.images import read_idx
 
 EXAMPLE = ("example", 1, "an example", "make it again")
 
@@ -124,9 +125,16 @@ def test_each_kind_of_other_file_gets_its_sentence(tmp_path):
     assert "newer helmholtz_mim: upgrade" in sentence({"format": "example", "version": "9" * 5000})
     assert "damaged" in sentence({"format": "example", "version": "2"}, save_file)
     path.unlink()
-    for place in (path, tmp_path, Path("a\0b")):
+    for place in (path, tmp_path, tmp_path / ("x" * 300)):
         with pytest.raises(ValueError, match="there is no file"):
             read_tensors(place, *EXAMPLE)
+
+
+@pytest.mark.parametrize("name", [None, 3, b"file", "", ".", "a\0b", True, []], ids=repr)
+def test_what_names_no_file_is_refused(name):
+    for use in (lambda: save(HelmholtzMachine((2, 1)), name), lambda: load(name), lambda: Checkpoint(name), lambda: read_idx(name)):
+        with pytest.raises(ValueError, match="a file is named by a string or a path, not by "):
+            use()
 
 
 # Damage
@@ -137,7 +145,7 @@ MUTATIONS = 10_000 if os.environ.get("FUZZ") == "1" else 300
 
 def mutated(whole, chance):
     """A file after an accident: bits flipped, a piece lost, something in between, two pieces exchanged; often in the header."""
-    end = len(whole) if chance.random() < 0.5 else 8 + int.from_bytes(whole[:8], "little")
+    end = len(whole) if chance.random() < 0.5 else min(len(whole), 8 + int.from_bytes(whole[:8], "little"))
     first, second = sorted(chance.randrange(end) for _ in range(2))
     few = chance.randrange(1, 9)
     match chance.choice(["flip", "flips", "cut", "lose", "insert", "repeat", "overwrite", "swap"]):

@@ -266,6 +266,28 @@ def test_a_damaged_static_file_is_refused(alone):
             mnist("valid", "static")
 
 
+@pytest.mark.parametrize("shape", [(2, 111), (2, 28, 28), (784,)])
+def test_static_digits_of_another_size_are_refused(alone, shape):
+    np.savez(alone / "own/binarized_mnist.npz", train=np.zeros(shape, np.uint8))
+    with pytest.raises(ValueError, match=r"^binarized_mnist\.npz is damaged, or holds no array of bits called 'train'"):
+        mnist("train", "static")
+
+
+def test_no_change_of_a_static_file_is_believed(alone):
+    """A bit of every byte flipped: refused in one sentence, or (in the dates and the like of a ZIP) of no consequence."""
+    path, bits = alone / "own/binarized_mnist.npz", np.random.default_rng(0).integers(0, 2, (2, 784), np.uint8)
+    np.savez(path, train=np.packbits(bits, axis=1))
+    whole, refused = path.read_bytes(), 0
+    for at, byte in enumerate(whole):
+        path.write_bytes(whole[:at] + bytes([byte ^ 1 << at % 8]) + whole[at + 1 :])
+        try:
+            assert torch.equal(mnist("train", "static").bits, torch.from_numpy(bits).double())
+        except ValueError as error:
+            assert str(error).startswith("binarized_mnist.npz is damaged, or holds no array of bits")
+            refused += 1
+    assert refused > 0.7 * len(whole)
+
+
 def test_without_a_static_file_one_sentence_says_where_it_goes(alone):
     with pytest.raises(FileNotFoundError, match=r"binarized_mnist\.npz .* name the folder in HELMHOLTZ_MIM_DATA$"):
         mnist("test", "static")
@@ -275,6 +297,14 @@ def test_without_a_static_file_one_sentence_says_where_it_goes(alone):
 def test_unknown_names_are_met_with_the_nearest(alone, wrong):
     with pytest.raises(ValueError, match="did you mean"):
         mnist(**wrong)
+
+
+# IDX
+
+
+def test_an_idx_file_that_is_not_there_is_missed(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no file .*: give one in the IDX format"):
+        read_idx(tmp_path / "absent")
 
 
 # Eight by eight

@@ -191,6 +191,24 @@ def test_impossible_layers_are_refused(options):
 @pytest.mark.parametrize("options", [dict(lr=None), dict(lr="0.1"), dict(lr=0.1, weights=[1]), dict(lr=0.1, weights=torch.ones(3))])
 def test_a_step_takes_numbers(options):
     layer = BinaryLayer(3, 2)
-    with pytest.raises(ValueError, match="a step takes an lr that is a number"):
+    with pytest.raises(ValueError, match="a step takes a finite number lr"):
         layer.learn_(torch.ones(5, 2), torch.ones(5, 3), **options)
     assert not layer.weight.any()
+
+
+def test_a_step_of_another_shape_is_refused_and_changes_nothing():
+    layer = BinaryLayer(3, 2, bias=True)
+    for y, lr in ((torch.ones(4, 5, 2), 0.1), (torch.ones(5, 2), math.inf), (torch.ones(5, 2), math.nan), (torch.ones(5, 2), "0.1")):
+        with pytest.raises(ValueError, match="a step takes a finite number lr"):
+            layer.learn_(y, torch.ones(5, 3), lr)
+    with pytest.raises(ValueError, match="a step takes a finite number lr"):
+        BinaryLayer(0, 1, bias=True).learn_(torch.ones(2, 1) * 1j, torch.ones(2, 0), 0.1)
+    with pytest.raises(ValueError, match="and a row for each input"):
+        layer.learn_(torch.ones(0, 2), torch.ones(0, 3), 0.1)
+    assert not layer.weight.any() and not layer.bias.any()
+
+
+@pytest.mark.parametrize("x", [torch.ones(3), torch.tensor(1.0), None])
+def test_a_layer_reads_batches(x):
+    with pytest.raises(ValueError, match=r"reads tensors \(\*replicas, batch, 3\)"):
+        BinaryLayer(3, 2, bias=True, replicas=2)(x)

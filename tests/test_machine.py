@@ -260,3 +260,10 @@ def test_a_failed_save_leaves_nothing_behind(place, tmp_path, random_machine):
     with pytest.raises(OSError, match="cannot write"):
         save(random_machine((3, 2)), tmp_path / place)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("machine, notes, words", [(None, {}, "HelmholtzMachine, not None"), (..., dict(when=object()), "kept as JSON")])
+def test_what_cannot_be_saved_is_refused(machine, notes, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        save(HelmholtzMachine((2, 1)) if machine is ... else machine, tmp_path / "machine", **notes)
+    assert not list(tmp_path.iterdir())

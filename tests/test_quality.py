@@ -161,3 +161,41 @@ def test_runs_on_mnist_are_judged_and_what_is_missing_is_made(tmp_path, monkeypa
     online.do_online(runs, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".csv"} == first
     assert set(online.mnist_judge("dynamic")(grey.round()).tolist()) <= {0, 1}
+
+
+ONES, BIASES, NAMES = torch.ones(4, 3), torch.zeros(3), torch.arange(3)
+
+
+@pytest.mark.parametrize(
+    "layers, names",
+    [([], NAMES), ([(ONES, BIASES), (ONES, BIASES)], NAMES), ([(ONES, BIASES)], NAMES[:2]), (None, NAMES)],
+)
+def test_what_does_not_make_a_judge_is_refused(layers, names):
+    with pytest.raises(ValueError, match="a judge is pairs of weights"):
+        Judge(layers, names)
+
+
+def test_a_judge_looks_at_images_of_its_own_size():
+    judge = Judge([(ONES, BIASES)], NAMES)
+    with pytest.raises(ValueError, match=r"this judge looks at images \(images, 4\), not \(2, 5\)"):
+        judge(torch.ones(2, 5))
+    assert judge(torch.ones(2, 4)).tolist() == [0, 0], "of single precision, too"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict(images=torch.ones(3)), dict(images=torch.ones(2, 4) / 2), dict(labels=torch.ones(2) / 2), dict(seed=2**32), dict(epochs=None)],
+)
+def test_a_judge_is_not_trained_by_mistakes(change):
+    with pytest.raises(ValueError, match=r"a judge learns from images|seed of a judge is below|epochs is a whole number"):
+        Judge.trained(**dict(images=torch.ones(2, 4), labels=torch.arange(2)) | change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict(generated=torch.ones(4)), dict(generated=torch.zeros(0, 4)), dict(real=torch.ones(9, 5)), dict(k=None), dict(resamples="9")],
+)
+def test_mistakes_are_met_with_a_sentence(change):
+    options = dict(generated=torch.ones(9, 4), real=torch.ones(9, 4), k=2, resamples=3, generator=torch.Generator()) | change
+    with pytest.raises(ValueError, match=r"whole number|images"):
+        quality_report(judge=Judge([(ONES, BIASES)], NAMES), **options)

@@ -87,3 +87,14 @@ def test_rules_take_their_turns_among_particles(seed):
 def test_rows_come_in_groups_of_particles(particles):
     with pytest.raises(ValueError, match=r"groups of 3 particles|whole number"):
         importance(torch.zeros(4), particles)
+
+
+@pytest.mark.parametrize("log_w", [torch.zeros(0), torch.zeros(4, dtype=torch.int64), torch.tensor(0.0), torch.zeros(3), [0.0, 0.0], None])
+def test_what_are_no_log_weights_is_refused(log_w):
+    with pytest.raises(ValueError, match="log-weights are a floating-point tensor with rows in groups of 2 particles"):
+        importance(log_w, 2)
+
+
+def test_importance_is_of_a_pattern_for_each_layer():
+    with pytest.raises(ValueError, match="z is a list of patterns for the 2 layers"):
+        log_importance(HelmholtzMachine((3, 2)), [states(3)])

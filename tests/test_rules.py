@@ -260,13 +260,17 @@ def test_one_memory_does_not_serve_two_phases():
 
 REFUSED = {
     "rate": (lambda m: Flip(-0.1), "between 0 and 1"),
+    "rate of nothing": (lambda m: Flip(None), "between 0 and 1, not at None"),
+    "epsilon in words": (lambda m: SparseMIM(epsilon="0.1"), "between 0 and 1, not at '0.1'"),
+    "sharpness": (lambda m: CategoricalMIM(sharpness=math.nan), "sharpness above 0, not at 1.0 and nan"),
+    "temper that is no number": (lambda m: FactorialMIM(math.nan, 1.0), "finite and not negative; not nan and 1.0"),
+    "threshold": (lambda m: FactorialMIM(threshold=0.5), "threshold is a function, not 0.5"),
     "epsilon above": (lambda m: CategoricalMIM(epsilon=1.0), "between 0 and 1"),
     "epsilon below": (lambda m: FactorialMIM(epsilon=0.0), "between 0 and 1"),
     "share": (lambda m: CategoricalMIM(share=-1.0), "between 0 and 1"),
     "temper": (lambda m: FactorialMIM(alpha=1.0), "both infinite, or both finite"),
     "a rate in words": (lambda m: Flip("often"), "between 0 and 1, not at 'often'"),
     "a switch for a rate": (lambda m: Flip(True), "between 0 and 1, not at True"),
-    "epsilon in words": (lambda m: FactorialMIM(epsilon="3"), "between 0 and 1, not at '3'"),
     "share in words": (lambda m: CategoricalMIM("all"), "share lies between 0 and 1"),
     "temper in words": (lambda m: FactorialMIM("much", "little"), "both infinite, or both finite"),
     "temper of no number": (lambda m: FactorialMIM(math.nan, math.nan), "not nan and nan"),

@@ -277,3 +277,19 @@ def test_what_does_not_fit_is_refused(generator):
         sampled_report(HelmholtzMachine(SIZES), Patterns(states(3)), generator=generator)
     with pytest.raises(ValueError, match="80 samples or more, not 79"):
         sampled_report(HelmholtzMachine(SIZES), WORLD, samples=79, generator=generator)
+
+
+@pytest.mark.parametrize("options", [dict(samples=None), dict(samples=100.0), dict(samples=2**63), dict(generator=0), dict(patterns=None)])
+def test_mistakes_are_met_with_a_sentence(options):
+    given = dict(patterns=states(2), samples=80, generator=torch.Generator().manual_seed(0)) | options
+    with pytest.raises(ValueError, match=r"whole number|would need|chance comes from|patterns"):
+        sampled_report(HelmholtzMachine((2, 2)), **given)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [None, pd.DataFrame(), exact_report(HelmholtzMachine((2, 1)), states(2))], ids=["none", "empty", "exact"],
+)
+def test_intervals_are_of_sampled_reports(report):
+    with pytest.raises(ValueError, match="intervals are made of what sampled_report returns"):
+        intervals(report)

@@ -337,3 +337,8 @@ def test_a_fork_is_another_stream_of_the_same_key():
     assert alone.fork().position == 0 and alone.position == 5
     u, v = stack((2, 3, 1000)).reshape(6, -1), stack.fork()((2, 3, 1000)).reshape(6, -1)
     assert torch.corrcoef(torch.cat([u, v])).triu(1).abs().max() < 5 / math.sqrt(1000)
+
+
+def test_a_stream_is_for_its_own_replicas():
+    with pytest.raises(ValueError, match=r"this stream is for replicas \(2,\), not for numbers of shape \(3, 4\)"):
+        Stream((2,), generator=torch.Generator())((3, 4))
