@@ -226,8 +226,7 @@ def quality_report(
 ) -> pd.DataFrame:
     "Measures of generated images against real ones: columns replica, measure, value, and its 95 % interval over images, low and high."
     check_generator(generator)
-    if whole("resamples", resamples) < 2:
-        raise ValueError(f"an interval takes at least two resamplings, not {resamples}")
+    resamples = whole("resamples", resamples, 2)
     generated, real = real_numbers("images", generated), real_numbers("images", real)
     seen = None if seen is None else real_numbers("images", seen)
     target, rows = Heap.of(real, judge, seen), []
