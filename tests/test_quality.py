@@ -129,7 +129,7 @@ def test_mistakes_get_one_sentence(judge, coins, monkeypatch):
     with pytest.raises(ValueError, match="k is a whole number of at least 1, not None"):
         report(real, real, judge, k=None)
     for images in (real[0], real[:, 1:], real[:0]):
-        with pytest.raises(ValueError, match="pixels|this judge looks at images"):
+        with pytest.raises(ValueError, match=r"pixels|this judge looks at images"):
             report(images, real, judge)
     with pytest.raises(ValueError, match="real numbers"):
         report(real * (1 + 0j), real, judge)
