@@ -25,7 +25,7 @@ def whole(name: str, value: object, least: int = 1) -> int:
         count = int(operator.index(value))  # type: ignore[arg-type]
     except TypeError:
         count = least - 1
-    if count < least or isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
+    if count < least or isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == torch.bool:
         raise ValueError(f"{name} is a whole number of at least {least}, not {shown(value)}")
     return count
 

@@ -83,6 +83,8 @@ def anatomy(thing) -> tuple[object, Mapping[str, object]]:
             return "partial", {"partial of": thing.func, **{str(i): part for i, part in enumerate(thing.args)}, **thing.keywords}
         case torch.Generator():
             return f"generator {thing.device} {thing.initial_seed()}", {}
+        case np.ufunc():  # whose module not every numpy tells
+            return f"ufunc {thing.__name__}", {}
         case torch.dtype() | torch.device() | types.ModuleType():
             return str(getattr(thing, "__name__", thing)), {}
         case types.MethodType():
