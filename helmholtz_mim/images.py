@@ -82,7 +82,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     if not raw.startswith(b"\0\0\x08") or len(raw) < 4 or len(raw) < (start := 4 + 4 * raw[3]) or not 0 < raw[3] <= 32:
         raise ValueError(f"{path.name} is no IDX file of bytes, which would begin with 0, 0, 8 and its sizes")
     shape = np.frombuffer(raw, ">u4", raw[3], 4).tolist()
-    if len(raw) - start != math.prod(shape):
+    if len(raw) - start != math.prod(shape) or math.prod(n or 1 for n in shape) >= 2**63:
         raise ValueError(f"{path.name} announces {' × '.join(map(str, shape))} bytes, but holds {len(raw) - start}")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 

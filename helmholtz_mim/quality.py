@@ -40,7 +40,7 @@ class Judge:
     def __post_init__(self):
         try:
             shapes = [(*weight.shape, *bias.shape) for weight, bias in self.layers]
-            fits = all(outputs == biases for _, outputs, biases in shapes) and len(self.names) == shapes[-1][1]
+            fits = all(outputs == biases for _, outputs, biases in shapes) and self.names.shape == shapes[-1][1:2]
             fits &= all(below[1] == above[0] for below, above in pairwise(shapes))
         except (AttributeError, IndexError, TypeError, ValueError):
             fits = False

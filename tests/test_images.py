@@ -347,3 +347,10 @@ def test_the_static_file(real):
     for split, count, mean in (("train", 50_000, 0.13056), ("valid", 10_000, 0.13113), ("test", 10_000, 0.13251)):
         world = mnist(split, "static")
         assert (len(world), world.units) == (count, 784) and abs(world.bits.mean().item() - mean) < 5e-6
+
+
+def test_no_images_of_an_absurd_size_are_refused(tmp_path):
+    header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (2**32 - 1, 2**32 - 1, 0))
+    (tmp_path / "absurd").write_bytes(header)
+    with pytest.raises(ValueError, match="announces 4294967295 × 4294967295 × 0 bytes"):
+        read_idx(tmp_path / "absurd")

@@ -138,6 +138,14 @@ def test_mistakes_get_one_sentence(judge, coins, monkeypatch):
         report(real, real, judge)
 
 
+def test_names_of_a_judge_are_a_tensor():
+    layers = [[torch.ones(4, 3), torch.zeros(3)]]
+    assert Judge(layers, torch.arange(3))(torch.ones(2, 4)).shape == (2,)
+    for names in ("abc", torch.arange(2), [0, 1, 2]):
+        with pytest.raises(ValueError, match="a name per output"):
+            Judge(layers, names)
+
+
 def test_runs_on_mnist_are_judged_and_what_is_missing_is_made(tmp_path, monkeypatch):
     """On made-up digits, in two classes."""
     from helmholtz_mim import mnist_online as online
