@@ -12,7 +12,7 @@ import time
 import torch
 
 from helmholtz_mim import CategoricalMIM, FactorialMIM, Flip, HelmholtzMachine, TrainConfig, sample, well_formed
-from helmholtz_mim.engine import compiled
+from helmholtz_mim.engines.compiled import compiled
 from helmholtz_mim.training import Stream
 
 RHYTHMS, EPOCHS, ROUNDS = well_formed(12), 40, 7

@@ -13,7 +13,7 @@ import torch
 from engine import best, runner
 
 from helmholtz_mim import HelmholtzMachine, Patterns, TrainConfig
-from helmholtz_mim.engine import pays
+from helmholtz_mim.engines.compiled import pays
 
 INK = 0.15
 IMAGES = (torch.rand(1000, 784, generator=torch.Generator().manual_seed(0)) < INK).float()

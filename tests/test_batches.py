@@ -21,7 +21,7 @@ from helmholtz_mim import (
     train,
     wake,
 )
-from helmholtz_mim.batches import (
+from helmholtz_mim.engines.batched import (
     SCHEDULES,
     Coins,
     Descent,

@@ -30,7 +30,7 @@ from helmholtz_mim import (
 )
 from helmholtz_mim.checkpoint import Checkpoint, identity
 from helmholtz_mim.cli import main
-from helmholtz_mim.factorial import leave_one_out, soft_mean
+from helmholtz_mim.rules.factorial import leave_one_out, soft_mean
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ runpy.run_module("helmholtz_mim", run_name="__main__")
 TRAIN = """
 import torch
 from helmholtz_mim import HelmholtzMachine, TrainConfig, train, well_formed
-from helmholtz_mim.factorial import FactorialMIM
+from helmholtz_mim.rules.factorial import FactorialMIM
 machine, generator = HelmholtzMachine((8, 5, 2)), torch.Generator().manual_seed(0)
 train(machine, well_formed(8), TrainConfig(2), allocate=FactorialMIM(), engine="compiled", generator=generator)
 print(machine.generative[0].weight.sum().item())

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from helmholtz_mim import HelmholtzMachine, cli, comparison, downward, encode, entropy, exact_report, load, upward, well_formed
 from helmholtz_mim.cli import main
-from helmholtz_mim.comparison import (
+from helmholtz_mim.experiments.comparison import (
     PANELS,
     Run,
     against,
@@ -24,7 +24,7 @@ from helmholtz_mim.comparison import (
     stored,
     table_report,
 )
-from helmholtz_mim.meaning import causal, complement, predictive
+from helmholtz_mim.measures.meaning import causal, complement, predictive
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from helmholtz_mim import HelmholtzMachine, Phases, TrainConfig, batches, sample, train, well_formed
-from helmholtz_mim.categorical import CategoricalMIM, SparseMIM
-from helmholtz_mim.factorial import FactorialMIM, leave_one_out, self_consistent, soft_mean
-from helmholtz_mim.perturbation import Flip
+from helmholtz_mim.rules.categorical import CategoricalMIM, SparseMIM
+from helmholtz_mim.rules.factorial import FactorialMIM, leave_one_out, self_consistent, soft_mean
+from helmholtz_mim.rules.perturbation import Flip
 
 AWAY = torch.device("meta")  # torch can address it everywhere, and a tensor there has no numbers unless it is one of ours
 MOVES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}

@@ -22,7 +22,7 @@ from helmholtz_mim import (
     train,
     well_formed,
 )
-from helmholtz_mim.engine import decide_signature, no_state, pays, watch_signature
+from helmholtz_mim.engines.compiled import decide_signature, no_state, pays, watch_signature
 
 PROTOCOLS = {"online": (1, 1), "long nights": (1, 12), "long days": (7, 1), "mini-batch": (10, 10), "full batch": (99, 99)}
 WORLDS = {  # neither has a whole number of batches of ten

@@ -21,7 +21,7 @@ from helmholtz_mim import (
     log_likelihood,
     states,
 )
-from helmholtz_mim.evaluation import gibbs_, log_weights, rungs
+from helmholtz_mim.measures.likelihood import gibbs_, log_weights, rungs
 
 SIZES = (4, 3, 2)
 seeds = st.integers(0, 2**32)

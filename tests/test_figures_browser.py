@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 import torch
 from helmholtz_mim import BinaryLayer, HelmholtzMachine, channel, entropy, exact_report, mutual_information, well_formed
-from helmholtz_mim.categorical import unit_gains
-from helmholtz_mim.collapse import SIZES, collapse_lab, guess_entropies
-from helmholtz_mim.comparison import NEVER, interleave_dial
-from helmholtz_mim.exact import channel_inspector
-from helmholtz_mim.factorial import likelier
-from helmholtz_mim.switches import generative_blocks, latent_switches
+from helmholtz_mim.rules.categorical import unit_gains
+from helmholtz_mim.experiments.collapse import SIZES, collapse_lab, guess_entropies
+from helmholtz_mim.experiments.comparison import NEVER, interleave_dial
+from helmholtz_mim.measures.exact import channel_inspector
+from helmholtz_mim.rules.factorial import likelier
+from helmholtz_mim.interactive.switches import generative_blocks, latent_switches
 from helmholtz_mim.training import splitmix64
-from helmholtz_mim.widgets import Interactive, source, traits
+from helmholtz_mim.interactive.page import Interactive, source, traits
 from traitlets import TraitError
 
 DIGITS = (64, 32, 16, 8)

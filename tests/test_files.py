@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from helmholtz_mim import HelmholtzMachine, TrainConfig, bars, load, save, train
 from helmholtz_mim.checkpoint import Checkpoint
 from helmholtz_mim.files import DTYPES, atomic_write, pack, read_tensors, write_tensors
-from helmholtz_mim.images import read_idx
+from helmholtz_mim.data.images import read_idx
 
 EXAMPLE = ("example", 1, "an example", "make it again")
 

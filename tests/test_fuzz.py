@@ -54,7 +54,7 @@ from helmholtz_mim import (
     states,
     train,
 )
-from helmholtz_mim.engine import decide_by_coin, watch_nothing
+from helmholtz_mim.engines.compiled import decide_by_coin, watch_nothing
 
 
 @pytest.fixture(autouse=True)

@@ -34,8 +34,8 @@ from test_files import mutated
 import helmholtz_mim as hm
 from helmholtz_mim import FactorialMIM, HelmholtzMachine, TrainConfig, states, train
 from helmholtz_mim.checkpoint import Checkpoint
-from helmholtz_mim.comparison import Run
-from helmholtz_mim.images import read_idx
+from helmholtz_mim.experiments.comparison import Run
+from helmholtz_mim.data.images import read_idx
 from helmholtz_mim.store import Store
 
 
@@ -49,7 +49,7 @@ def singles():
 def place(tmp_path, monkeypatch):
     """A folder for files, which is also the one of the user's own data; nothing is cached elsewhere."""
     monkeypatch.setenv("HELMHOLTZ_MIM_DATA", str(tmp_path))
-    monkeypatch.setattr("helmholtz_mim.images.pooch.os_cache", lambda name: tmp_path / "cache")
+    monkeypatch.setattr("helmholtz_mim.data.images.pooch.os_cache", lambda name: tmp_path / "cache")
     return tmp_path
 
 

@@ -31,7 +31,7 @@ from odd_inputs import (
 
 import helmholtz_mim as hm
 from helmholtz_mim import HelmholtzMachine, Patterns, exact_report
-from helmholtz_mim.quality import Judge, quality_report
+from helmholtz_mim.measures.quality import Judge, quality_report
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as arrays
 from torch.testing import assert_close
 
 from helmholtz_mim import binarise, digits, grey_digits, grey_mnist, images, mnist
-from helmholtz_mim.images import FILES, SPLITS, darker, mnist_file, read_idx
+from helmholtz_mim.data.images import FILES, SPLITS, darker, mnist_file, read_idx
 
 SHARED = Path(__file__).parents[2] / "shared/data"
 FOLDER = os.environ.get("HELMHOLTZ_MIM_DATA") or str(SHARED)

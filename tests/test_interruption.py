@@ -13,7 +13,7 @@ import torch
 from conftest import same_weights
 
 from helmholtz_mim import ENGINES, HelmholtzMachine, Patterns, Phases, Stream, TrainConfig, engine, sample, states, well_formed
-from helmholtz_mim.factorial import FactorialMIM
+from helmholtz_mim.rules.factorial import FactorialMIM
 from helmholtz_mim.training import phases
 
 LONG = """

@@ -17,8 +17,8 @@ CELLS = """
 import json
 import torch
 from helmholtz_mim import BinaryLayer, HelmholtzMachine, exact_report, well_formed
-from helmholtz_mim.collapse import SIZES, collapse_lab
-from helmholtz_mim.exact import channel_inspector
+from helmholtz_mim.experiments.collapse import SIZES, collapse_lab
+from helmholtz_mim.measures.exact import channel_inspector
 
 layer = BinaryLayer(3, 2)
 layer.weight.normal_(generator=torch.Generator().manual_seed(0))

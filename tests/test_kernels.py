@@ -12,10 +12,10 @@ from hypothesis import strategies as some
 from numba import cfunc, njit
 
 from helmholtz_mim import HelmholtzMachine, Patterns, Phases, TrainConfig, batches, encode, engine, sample, states, train
-from helmholtz_mim.categorical import CategoricalMIM, SparseMIM, decide_by_table, local_step, unit_gains
-from helmholtz_mim.engine import decide_signature, fitting, twin_of
-from helmholtz_mim.factorial import FactorialMIM, decide_by_habit, tempered, watch_habit
-from helmholtz_mim.perturbation import Flip
+from helmholtz_mim.rules.categorical import CategoricalMIM, SparseMIM, decide_by_table, local_step, unit_gains
+from helmholtz_mim.engines.compiled import decide_signature, fitting, twin_of
+from helmholtz_mim.rules.factorial import FactorialMIM, decide_by_habit, tempered, watch_habit
+from helmholtz_mim.rules.perturbation import Flip
 
 GENERATIVE = dict(direction="generative")
 RULES = {

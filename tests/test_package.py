@@ -47,7 +47,7 @@ def test_the_wheel_holds_the_package_and_only_that(wheel):
     names = wheel.namelist()
     package = [n for n in names if n.startswith("helmholtz_mim/")]
     assert "helmholtz_mim/py.typed" in package
-    assert {f"helmholtz_mim/{p.name}" for p in (ROOT / "helmholtz_mim").glob("*.py")} <= set(package)
+    assert {str(p.relative_to(ROOT)) for p in (ROOT / "helmholtz_mim").rglob("*.py")} <= set(package)
     assert all(n in package or ".dist-info/" in n for n in names)
     assert not [n for n in names if n.endswith(".ipynb")]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helmholtz_mim.layers import bernoulli
-from helmholtz_mim.quality import Heap, Judge, apart, closer, hamming, nearest, neighbours, quality_report, resamplings, transport
+from helmholtz_mim.measures.quality import Heap, Judge, apart, closer, hamming, nearest, neighbours, quality_report, resamplings, transport
 
 
 @pytest.fixture

@@ -23,19 +23,19 @@ def notebook(stem):
 def exported(stem):
     """The module that a chapter exports, if any."""
     text = "\n".join("".join(cell["source"]) for cell in notebook(stem))
-    found = re.search(r"^#\| default_exp (\w+)", text, re.M)
+    found = re.search(r"^#\| default_exp ([\w.]+)", text, re.M)
     return found and f"helmholtz_mim.{found[1]}"
 
 
 @pytest.fixture(scope="module")
 def listed():
     """What stands first in the rows of the stored tables of the reference, without parameters."""
-    outputs = [output for cell in notebook("D_reference") for output in cell.get("outputs", [])]
+    outputs = [output for cell in notebook("reference") for output in cell.get("outputs", [])]
     text = "\n".join("".join(output.get("data", {}).get("text/markdown", "")) for output in outputs)
     return set(re.findall(r"^\| `(\.?\w+)", text, re.M))
 
 
-STALE = "run `make run CHAPTERS=nbs/D_reference.ipynb`"
+STALE = "run `make run CHAPTERS=nbs/reference.ipynb`"
 
 
 def test_every_public_name_is_in_the_reference(listed):
@@ -56,7 +56,7 @@ def test_methods_of_public_classes_are_in_the_reference(listed):
 
 def glossary():
     """Terms of the glossary with the chapters that explain them."""
-    text = "\n\n".join("".join(c["source"]) for c in notebook("C_glossary") if c["cell_type"] == "markdown")
+    text = "\n\n".join("".join(c["source"]) for c in notebook("glossary") if c["cell_type"] == "markdown")
     return re.findall(r"^(\S.*)\n: (.*?) \(\[chapter (\d+\w?)\]\((\w+)\)\)$", text, re.M)
 
 
@@ -72,7 +72,7 @@ def test_a_term_is_said_once_and_links_its_chapter(term, words, number, stem):
 
 
 def test_every_definition_is_read_here():
-    text = "\n".join("".join(cell["source"]) for cell in notebook("C_glossary"))
+    text = "\n".join("".join(cell["source"]) for cell in notebook("glossary"))
     assert text.count("\n: ") == len(glossary())
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as some
 from torch.testing import assert_close
 
 from helmholtz_mim import HelmholtzMachine, NotApplicable, TrainConfig, states, train, wake, well_formed
-from helmholtz_mim.factorial import FactorialMIM
-from helmholtz_mim.perturbation import Flip
-from helmholtz_mim.reweighted import importance, learn_reweighted_, log_importance
+from helmholtz_mim.rules.factorial import FactorialMIM
+from helmholtz_mim.rules.perturbation import Flip
+from helmholtz_mim.methods.reweighted import importance, learn_reweighted_, log_importance
 from helmholtz_mim.training import ENGINES
 
 

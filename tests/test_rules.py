@@ -22,7 +22,7 @@ from helmholtz_mim import (
     train,
     well_formed,
 )
-from helmholtz_mim.categorical import (
+from helmholtz_mim.rules.categorical import (
     CategoricalMIM,
     SparseMIM,
     Visited,
@@ -32,8 +32,8 @@ from helmholtz_mim.categorical import (
     over_states,
     unit_gains,
 )
-from helmholtz_mim.factorial import FactorialMIM, leave_one_out, self_consistent, soft_mean
-from helmholtz_mim.perturbation import Flip
+from helmholtz_mim.rules.factorial import FactorialMIM, leave_one_out, self_consistent, soft_mean
+from helmholtz_mim.rules.perturbation import Flip
 from helmholtz_mim.training import phases
 
 RHYTHMS = well_formed(8)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from helmholtz_mim import HelmholtzMachine, Patterns, encode, exact_report, intervals, sampled, sampled_report, states
-from helmholtz_mim.exact import mutual_information, upward
-from helmholtz_mim.sampled import activity, collect, jackknife, likeness, rate_entropy, source
+from helmholtz_mim.measures.exact import mutual_information, upward
+from helmholtz_mim.measures.sampled import activity, collect, jackknife, likeness, rate_entropy, source
 
 SIZES = (4, 3, 2)
 WORLD = Patterns(states(4)[[1, 2, 9, 11, 11, 15]], weights=[1, 2, 3, 1, 1, 0])  # one twice, one never

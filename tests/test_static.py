@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from helmholtz_mim.machine import HelmholtzMachine, load, save
-from helmholtz_mim.mnist_online import dreams_of
-from helmholtz_mim.mnist_static import (
+from helmholtz_mim.experiments.online import dreams_of
+from helmholtz_mim.experiments.static import (
     KEPT,
     METHODS,
     RATES,
@@ -76,8 +76,8 @@ def test_the_same_run_ends_the_same(tmp_path):
 
 def test_kept_machines_can_be_judged_further(tmp_path, monkeypatch):
     run = StaticRun("mim", **QUICK)
-    monkeypatch.setattr("helmholtz_mim.mnist_static.KEPT", [run])
-    monkeypatch.setattr("helmholtz_mim.mnist_static.long_runs", lambda seeds: [run])
+    monkeypatch.setattr("helmholtz_mim.experiments.static.KEPT", [run])
+    monkeypatch.setattr("helmholtz_mim.experiments.static.long_runs", lambda seeds: [run])
     do_static([run], tmp_path)
     assert load(kept_static(tmp_path).path(run, "safetensors")).prior.bias.dtype == torch.float16
     assert kept(run, tmp_path).prior.bias.dtype == torch.float32

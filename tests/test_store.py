@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from helmholtz_mim import FactorialMIM, Flip, exact_report, store
-from helmholtz_mim.comparison import Run
-from helmholtz_mim.factorial import leave_one_out, self_consistent
-from helmholtz_mim.mnist_online import OnlineRun
-from helmholtz_mim.mnist_static import StaticRun
+from helmholtz_mim.experiments.comparison import Run
+from helmholtz_mim.rules.factorial import leave_one_out, self_consistent
+from helmholtz_mim.experiments.online import OnlineRun
+from helmholtz_mim.experiments.static import StaticRun
 from helmholtz_mim.store import Store, Summary, describe, digest
 
 TABLE = pd.DataFrame({"a": [1, 2, 3], "b": [0.5, float("nan"), -1e-7], "c": ["x", "y, z", '"']})

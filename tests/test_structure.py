@@ -13,12 +13,15 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "helmholtz_mim"
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 CHAPTERS = [p for p in NOTEBOOKS if re.match(r"\d\d[a-z]?_", p.name)]
-MODULES = sorted(p for p in PACKAGE.glob("*.py") if p.name != "_modidx.py")
-APPENDIX = {"figures", "widgets", "files", "store", "arguments"}  # every chapter may use these, each those before it
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "_modidx.py")
+ROOMS = """
+    arguments files layers patterns machine chains wake sleep streams rule pushforward records store
+    data rules methods optimizers engines training checkpoint measures figures interactive experiments cli
+""".split()  # the wings of the house and the modules beside them: each may use those before it
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
-each_module = pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 
 
 def cells(path, kind):
@@ -55,7 +58,7 @@ def imported(tree):
 def exported_modules():
     """Modules in the order of the notebooks that export them."""
     sources = ((p, c["source"]) for p in NOTEBOOKS for c in cells(p, "code"))
-    return [m[1] for _, s in sources if (m := re.search(r"^#\s*\|\s*default_exp\s+(\w+)", s, re.M))]
+    return [m[1] for _, s in sources if (m := re.search(r"^#\s*\|\s*default_exp\s+([\w.]+)", s, re.M))]
 
 
 # The notebooks
@@ -136,15 +139,47 @@ def test_pictures_exist(path):
 # The package
 
 
-def test_imports_point_backward():
+def room(module):
+    """The place in the house of `measures.exact`, or of `training`."""
+    return ROOMS.index(module.split(".")[0])
+
+
+def ours(path):
+    """The modules of the package that a file of it imports, anywhere, without the name of the package."""
+    package = path.relative_to(PACKAGE).parent.parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1]] if node.level else []
+            name = ".".join([*base, *filter(None, [node.module])])
+            if node.level or name.startswith("helmholtz_mim"):
+                yield name.removeprefix("helmholtz_mim").removeprefix(".")
+        elif isinstance(node, ast.Import):
+            yield from (a.name.removeprefix("helmholtz_mim.") for a in node.names if a.name.startswith("helmholtz_mim."))
+
+
+def test_every_module_has_a_chapter_and_a_room():
     order = exported_modules()
-    assert order and len(order) == len(set(order))
-    for position, name in enumerate(order):
-        tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
-        ours = {m.split(".")[1] if "." in m else m for m in imported(tree) if m.split(".")[0] == "helmholtz_mim"}
-        before = {*order[:position]}
-        allowed = before & APPENDIX if name in APPENDIX else before | APPENDIX
-        assert ours <= allowed, f"{name} may not import {sorted(ours - allowed)}"
+    assert len(order) == len(set(order)) and {name.split(".")[0] for name in order} <= set(ROOMS)
+    written = {".".join(p.relative_to(PACKAGE).with_suffix("").parts) for p in MODULES if p.name not in ("__init__.py", "__main__.py")}
+    assert written == set(order)
+
+
+@pytest.mark.parametrize("name", exported_modules())
+def test_imports_point_backward(name):
+    order = exported_modules()
+    for other in ours(PACKAGE / f"{name.replace('.', '/')}.py"):
+        earlier = room(other) < room(name) or (room(other) == room(name) and order.index(other) < order.index(name))
+        assert other and earlier, f"{name} may not import {other or 'the package'}"
+
+
+def test_imports_are_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules/one.py").write_text(
+        "from ..layers import states\nfrom .two import f\nfrom helmholtz_mim.training import (\n    train,\n)\n"
+        "import helmholtz_mim.cli\nfrom helmholtz_mim import wake\nimport os\ndef g():\n    from ..figures import h\n"
+    )
+    assert sorted(ours(tmp_path / "rules/one.py")) == ["", "cli", "figures", "layers", "rules.two", "training"]
 
 
 def test_what_is_imported_is_required():

@@ -14,13 +14,13 @@ import pytest
 import torch
 from helmholtz_mim import HelmholtzMachine, Patterns, Stream, TrainConfig, encode, exact_report, scheme, train, well_formed
 from helmholtz_mim import widgets
-from helmholtz_mim.collapse import collapse_lab
-from helmholtz_mim.engine import pack
+from helmholtz_mim.experiments.collapse import collapse_lab
+from helmholtz_mim.engines.compiled import pack
 from helmholtz_mim.training import splitmix64
-from helmholtz_mim.widgets import Interactive, bundle, packed, small_png, source
+from helmholtz_mim.interactive.page import Interactive, bundle, packed, small_png, source
 
 ROOT = Path(__file__).parent.parent
-FIGURES = sorted(p.stem for p in (ROOT / "helmholtz_mim/js").glob("*.js") if "export default" in p.read_text("utf-8"))
+FIGURES = sorted(p.stem for p in (ROOT / "helmholtz_mim/interactive/js").glob("*.js") if "export default" in p.read_text("utf-8"))
 SIZES = (12, 10, 8, 6, 3)
 
 COIN = Interactive("coin", {"p": 0.8}, alt="a coin </script> & its entropy", caption="A coin.")

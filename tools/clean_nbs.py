@@ -16,7 +16,7 @@ from pathlib import Path
 from nbdev.clean import nbdev_clean
 from PIL import Image
 
-from helmholtz_mim.widgets import EXPORT, bundle
+from helmholtz_mim.interactive.page import EXPORT, bundle
 
 STATE, VIEW = "application/vnd.jupyter.widget-state+json", "application/vnd.jupyter.widget-view+json"
 REFERENCE = re.compile(r"IPY_MODEL_([0-9a-f]{32})")

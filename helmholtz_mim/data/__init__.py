@@ -1,0 +1,1 @@
+"Data sets: small worlds that can be enumerated, and images."

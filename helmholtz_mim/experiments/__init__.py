@@ -1,0 +1,1 @@
+"The runs behind the results of the book."

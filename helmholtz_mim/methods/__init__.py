@@ -1,0 +1,1 @@
+"What a step of learning is: wake-sleep, reweighted or not."

@@ -1,0 +1,1 @@
+"Rules that allocate hidden patterns instead of sampling them."
