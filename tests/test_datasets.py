@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from helmholtz_mim import DATASETS, Patterns, bars, dataset, encode, heartbeat, shifts, states, well_formed
+from helmholtz_mim import DATASETS, Patterns, bars, dataset, digits, encode, heartbeat, shifts, states, well_formed
+from helmholtz_mim.data.worlds import SIZES
 
 RHYTHM_MEANS = [1, 0.6530, 0.6939, 0.5536, 0.5713, 0.5934, 0.6077, 0.6000, 0.6033, 0.6331, 0.6254, 0.4785]
 
@@ -181,3 +182,8 @@ def test_patterns_are_a_copy(make):
 def test_a_name_is_a_name(name):
     with pytest.raises(ValueError, match="there is no data set called"):
         dataset(name)
+
+
+def test_the_book_has_a_machine_for_every_data_set():
+    assert {name: SIZES[name][0] for name in DATASETS} == {name: dataset(name).units for name in DATASETS}
+    assert len(digits().bits[0]) == SIZES["digits"][0] and SIZES["mnist"][0] == 28 * 28

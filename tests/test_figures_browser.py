@@ -10,11 +10,17 @@ import pytest
 import torch
 from helmholtz_mim import BinaryLayer, HelmholtzMachine, channel, entropy, exact_report, mutual_information, well_formed
 from helmholtz_mim.rules.categorical import unit_gains
-from helmholtz_mim.experiments.collapse import SIZES, collapse_lab, guess_entropies
-from helmholtz_mim.experiments.comparison import NEVER, interleave_dial
-from helmholtz_mim.measures.exact import channel_inspector
-from helmholtz_mim.rules.factorial import likelier
-from helmholtz_mim.interactive.switches import generative_blocks, latent_switches
+from helmholtz_mim.data.worlds import SIZES
+from helmholtz_mim.interactive.gallery import (
+    NEVER,
+    channel_inspector,
+    collapse_lab,
+    generative_blocks,
+    guess_entropies,
+    interleave_dial,
+    latent_switches,
+    likelier,
+)
 from helmholtz_mim.training import splitmix64
 from helmholtz_mim.interactive.page import Interactive, source, traits
 from traitlets import TraitError
@@ -33,7 +39,7 @@ def switches(top=(0, 1, 0, 0, 1, 1, 0, 1)):
 
 
 def guess():
-    machine = HelmholtzMachine(SIZES, replicas=(3,)).randomise_(1.0, generator=torch.Generator().manual_seed(0))
+    machine = HelmholtzMachine(SIZES["well-formed"], replicas=(3,)).randomise_(1.0, generator=torch.Generator().manual_seed(0))
     machine.recognition[1].weight.mul_(8), machine.recognition[2].weight.mul_(8)
     return guess_entropies(exact_report(machine, well_formed(12)))
 
@@ -399,7 +405,7 @@ def test_page_has_the_weights_with_eight_bits():
 
 
 def test_large_machine_fits_into_a_page():
-    machine = machine_of(0.5, sizes=(784, 200, 100, 50))
+    machine = machine_of(0.5, sizes=SIZES["mnist"])
     assert len(latent_switches({"MIM": machine}, [0] * 50).html()) <= 300_000
 
 
@@ -450,7 +456,7 @@ def test_dream_comes_down_layer_by_layer(opened, motion):
 
 
 def test_truth_is_that_of_the_report(opened):
-    machine = HelmholtzMachine(SIZES, replicas=(3,)).randomise_(1.0, generator=torch.Generator().manual_seed(0))
+    machine = HelmholtzMachine(SIZES["well-formed"], replicas=(3,)).randomise_(1.0, generator=torch.Generator().manual_seed(0))
     report = exact_report(machine, well_formed(12))
     page = opened(guess_entropies(report))
     page.get_by_role("button", name="Reveal").click()
@@ -478,8 +484,8 @@ def test_guesses_obey_the_mouse(opened):
 
 
 def test_guesses_obey_the_keyboard_and_are_scored(opened):
-    figure = guess_entropies(exact_report(HelmholtzMachine(SIZES), well_formed(12)))
-    silent = [[6.8]] + [[n * np.log(2) / 20] for n in SIZES[1:]]
+    figure = guess_entropies(exact_report(HelmholtzMachine(SIZES["well-formed"]), well_formed(12)))
+    silent = [[6.8]] + [[n * np.log(2) / 20] for n in SIZES["well-formed"][1:]]
     page = opened(Interactive("guess", figure.state | {"entropies": silent}, alt="a guess"))
     score = {}
     for press in ("End", "Home"):
@@ -491,7 +497,7 @@ def test_guesses_obey_the_keyboard_and_are_scored(opened):
         score[press] = page.inner_text(".guess-verdict")
         assert page.locator("[aria-live]").inner_text() == score[press]
         page.keyboard.press("Enter")
-    most = np.array(SIZES[1:]) * np.log(2)
+    most = np.array(SIZES["well-formed"][1:]) * np.log(2)
     assert f"off by {(0.95 * most).mean():.2f} nats" in score["End"] and "Most of what you expected" in score["End"]
     assert f"off by {(0.05 * most).mean():.2f} nats" in score["Home"] and "You saw it coming" in score["Home"]
 

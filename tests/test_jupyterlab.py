@@ -17,7 +17,8 @@ CELLS = """
 import json
 import torch
 from helmholtz_mim import BinaryLayer, HelmholtzMachine, exact_report, well_formed
-from helmholtz_mim.experiments.collapse import SIZES, collapse_lab
+from helmholtz_mim.data.worlds import SIZES
+from helmholtz_mim.experiments.collapse import collapse_lab
 from helmholtz_mim.measures.exact import channel_inspector
 
 layer = BinaryLayer(3, 2)
@@ -37,7 +38,7 @@ print(json.dumps([inspector.value("x"), inspector.value("sharpness"), inspector.
 lab = collapse_lab(epochs=3)
 lab
 
-machine, weights = HelmholtzMachine(SIZES).double(), lab.value("weights")
+machine, weights = HelmholtzMachine(SIZES["well-formed"]).double(), lab.value("weights")
 for layer, rows in zip([*machine.recognition, *machine.generative], [*weights["recognition"], *weights["generative"]]):
     layer.weight.copy_(torch.tensor(rows[:-1]).mT)
 machine.prior.bias.copy_(torch.tensor(weights["generative"][-1][0]))

@@ -18,6 +18,7 @@ import torch
 from matplotlib.figure import Figure
 
 from .comparison import scheme
+from ..data.worlds import SIZES
 from ..patterns import Patterns
 from ..measures.likelihood import ladder
 from ..figures import plot_digits
@@ -46,7 +47,7 @@ class OnlineRun:
     seeds: int = 4
     images: int = 60_000
     test: int = 200
-    hidden: tuple[int, ...] = (200, 100, 50)
+    hidden: tuple[int, ...] = SIZES["mnist"][1:]
 
     @property
     def name(self) -> str:
