@@ -1,5 +1,6 @@
-"""The built book stands alone: every link leads somewhere, and no page asks another server for anything."""
+"""The built book stands alone: every link leads somewhere, no page asks another server for anything, and code folds and opens."""
 
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -8,9 +9,12 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from bs4 import BeautifulSoup
 
-HTML = Path(__file__).parent.parent / "_build/check/_build/html"
+ROOT = Path(__file__).parent.parent
+HTML = ROOT / "_build/check/_build/html"
 PAGES = sorted(p for p in HTML.rglob("*.html") if "_static" not in p.parts)
+CHAPTERS = sorted(HTML.glob("nbs/[0-9]*.html"))
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(HTML)))
+each_chapter = pytest.mark.parametrize("page", CHAPTERS, ids=lambda p: p.stem)
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the book is not built; `make check` builds it")
 
@@ -77,7 +81,7 @@ def test_links_lead_somewhere(page):
 
 
 @each_page
-def test_page_is_quiet_and_fits_a_phone(browser, page):
+def test_page_is_quiet_fits_a_phone_and_has_its_switch(browser, page):
     view = browser.new_page(viewport={"width": 390, "height": 844})
     requested, errors = [], []
     view.on("request", lambda request: requested.append(request.url))
@@ -85,7 +89,100 @@ def test_page_is_quiet_and_fits_a_phone(browser, page):
     view.goto(page.as_uri())
     view.wait_for_load_state("networkidle")
     too_wide = view.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    folds, switches = view.locator("details.fold").count(), view.locator("button.code-switch:visible").count()
     view.close()
     assert not [url for url in requested if urlsplit(url).scheme not in ("file", "data", "blob")]
     assert not errors
     assert too_wide <= 0, f"{too_wide} px wider than a phone"
+    assert switches == (folds > 0)
+
+
+# Numbers and folds
+
+
+@each_chapter
+def test_the_number_of_a_chapter_is_that_of_its_file(page):
+    number = f"{int(page.stem[:2])}. "
+    entries = [tag.text.strip() for tag in soup(HTML / "nbs/index.html").select(f'nav a[href$="{page.name}"]')]
+    assert entries and all(text.startswith(number) for text in entries)
+    assert soup(page).select_one("article h1").text.startswith(number) and soup(page).title.text.strip().startswith(number)
+
+
+def test_only_chapters_are_numbered():
+    titles = [soup(HTML / f"nbs/{stem}.html").select_one("article h1").text for stem in ("index", "glossary", "reference")]
+    sections = [tag.text for page in CHAPTERS for tag in soup(page).select("article h2")]
+    assert CHAPTERS and not [text for text in titles + sections if re.match(r"\d+\.", text)]
+
+
+def code_cells(stem):
+    cells = json.loads((ROOT / f"nbs/{stem}.ipynb").read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+@each_chapter
+def test_folded_code_stands_behind_its_own_words(page):
+    words = [m[1].replace("`", "") for source in code_cells(page.stem) if (m := re.search(r"^#\| fold (.*)$", source, re.M))]
+    folds = soup(page).select("details.fold")
+    assert words == [fold.summary.text for fold in folds]
+    assert all(fold.select_one(".cell_input pre").text.strip() and not fold.select(".cell_output") for fold in folds)
+    assert "#|" not in "".join(tag.text for tag in soup(page).select(".cell_input"))
+
+
+def opened(view):
+    return view.evaluate("[...document.querySelectorAll('details.fold')].map((fold) => fold.open)")
+
+
+NO_STORAGE = "Object.defineProperty(window, 'localStorage', { get() { throw new Error('refused'); } })"
+
+
+@pytest.mark.parametrize("script", ["", NO_STORAGE], ids=["remembered", "no storage"])
+def test_one_switch_opens_and_folds_all_code(browser, script):
+    context = browser.new_context()
+    context.add_init_script(script)
+    view = context.new_page()
+    view.goto(CHAPTERS[0].as_uri())
+    switch = view.get_by_role("button", name="Show all code")
+    assert not any(opened(view))
+    view.keyboard.press("Tab")
+    switch.focus()
+    assert switch.evaluate("(button) => getComputedStyle(button).outlineStyle") == "solid"
+    view.keyboard.press("Enter")
+    assert all(opened(view))
+    view.get_by_role("button", name="Fold the code").wait_for()
+    view.goto(CHAPTERS[1].as_uri())
+    if script:
+        view.get_by_role("button", name="Show all code").click()
+    assert all(opened(view))
+    view.get_by_role("button", name="Fold the code").click()
+    assert not any(opened(view))
+    context.close()
+
+
+def test_the_switch_says_what_it_does_next(browser):
+    view = browser.new_page()
+    view.goto(CHAPTERS[0].as_uri())
+    for summary in view.locator("details.fold > summary").all():
+        view.get_by_role("button", name="Show all code").wait_for()
+        summary.press("Enter")
+    view.get_by_role("button", name="Fold the code").wait_for()
+    view.close()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["", "without scripts"])
+def test_paper_shows_all_code_black_on_white(browser, scripts):
+    context = browser.new_context(color_scheme="dark", java_script_enabled=scripts)
+    view = context.new_page()
+    view.goto(CHAPTERS[0].as_uri())
+    view.emulate_media(media="print", color_scheme="dark")
+    if scripts:
+        view.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert all(opened(view))
+    code = view.locator("details.fold .cell_input pre")
+    assert code.count() and all(pre.bounding_box()["height"] > 20 for pre in code.all())
+    colors = "(all) => [...new Set(all.map((tag) => getComputedStyle(tag).color))]"
+    assert view.locator(".cell_input pre, .cell_input pre span").evaluate_all(colors) == ["rgb(0, 0, 0)"]
+    assert view.locator("body").evaluate("(body) => getComputedStyle(body).backgroundColor") == "rgb(255, 255, 255)"
+    if scripts:
+        view.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        assert not any(opened(view))
+    context.close()

@@ -125,6 +125,41 @@ def test_notebook_is_clean(path):
     assert all(c["execution_count"] is None for c in cells(path, "code")), "run `make export`"
 
 
+def directives(cell):
+    """The `#|` lines of a code cell, as nbdev reads them: name and words."""
+    return [m.groups() for m in re.finditer(r"^#\s*\|\s*([\w-]+:?)[ \t]*(.*)$", cell["source"], re.M)]
+
+
+@each_notebook
+def test_folds_say_what_they_hold(path):
+    for cell in cells(path, "code"):
+        assert "hide-input" not in cell["metadata"].get("tags", []), f"write `#| fold what it holds`:\n{cell['source']}"
+        for name, words in directives(cell):
+            assert name != "fold:", f"without the colon, or nbdev leaves the line in the module: #| fold {words}"
+            assert name != "fold" or re.search(r"\w", words) and not re.search(r"\bshow\b", words, re.I), words
+
+
+@each_notebook
+def test_cells_of_imports_are_folded(path):
+    for cell in cells(path, "code"):
+        body = ast.parse(re.sub(r"^\s*[%!].*$", "", cell["source"], flags=re.M)).body
+        if body and all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in body):
+            assert "fold" in [name for name, _ in directives(cell)], cell["source"]
+
+
+CHAPTER = re.compile(r"\[(?:chapters? )?(\d+)\]\((\d\d)_\w+(?:#[\w-]*)?\)", re.I)
+ENTRY = re.compile(r"^@\w+{.*?^ *}$", re.M | re.S)  # of BibTeX
+
+
+@each_notebook
+def test_chapters_are_named_by_number_and_link(path):
+    text = ENTRY.sub("", prose(path))
+    wrong = [m[0] for m in CHAPTER.finditer(text) if int(m[1]) != int(m[2])]
+    assert not wrong, f"the number of a chapter is that of its file: {wrong}"
+    bare = re.findall(r".*\bchapters?\s+\d.*", CHAPTER.sub("", text), re.I)
+    assert not bare, f"write [chapter N](NN_name): {bare}"
+
+
 IMAGE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)|<img[^>]*\ssrc=[\"']([^\"']+)|\{(?:figure|image)\}\s+(\S+)")
 
 
@@ -190,6 +225,11 @@ def test_what_is_imported_is_required():
     names = {m.split(".")[0] for tree in trees for m in imported(tree)} - {*sys.stdlib_module_names, "helmholtz_mim"}
     assert "numpy" in names and {{"PIL": "pillow", "sklearn": "scikit-learn"}.get(n, n) for n in names} <= lowest.keys()
     assert all(version.count(".") == 2 for version in lowest.values()), "`make oldest` installs exactly these"
+
+
+@each_module
+def test_modules_carry_no_directives(path):
+    assert not re.findall(r"^#\s*\|.*", path.read_text(encoding="utf-8"), re.M)
 
 
 @each_module

@@ -1,0 +1,28 @@
+// One switch on every page opens and folds all of its code; the choice is kept for the next page, where the browser lets us.
+const folds = document.querySelectorAll("details.fold");
+const remembered = () => { try { return localStorage.getItem("code") === "shown"; } catch { return false; } };
+const remember = (shown) => { try { localStorage.setItem("code", shown ? "shown" : "folded"); } catch { /* this page only */ } };
+const allOpen = () => [...folds].every((fold) => fold.open);
+const setAll = (open) => folds.forEach((fold) => { fold.open = open; });
+
+function addSwitch() {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "code-switch";
+  const label = () => { button.textContent = allOpen() ? "Fold the code" : "Show all code"; };
+  button.addEventListener("click", () => { const shown = !allOpen(); setAll(shown); remember(shown); });
+  folds.forEach((fold) => fold.addEventListener("toggle", label));
+  setAll(remembered());
+  label();
+  document.querySelector(".article-header-buttons")?.prepend(button);
+}
+
+if (folds.length) addSwitch();
+
+// Paper shows everything; afterwards the page is as it was.
+let opened = [];
+window.addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll(".bd-article details:not([open])")];
+  opened.forEach((details) => { details.open = true; });
+});
+window.addEventListener("afterprint", () => opened.forEach((details) => { details.open = false; }));
