@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from helmholtz_mim import HelmholtzMachine, cli, comparison, downward, encode, entropy, exact_report, load, upward, well_formed
+from helmholtz_mim import HelmholtzMachine, cli, downward, encode, entropy, exact_report, load, upward, well_formed
 from helmholtz_mim.cli import main
+from helmholtz_mim.experiments import comparison
 from helmholtz_mim.experiments.comparison import (
     PANELS,
     Run,

@@ -15,12 +15,12 @@ from helmholtz_mim import (
     ais_log_likelihood,
     downward,
     effective_sample_size,
-    evaluation,
     exact_log_likelihood,
     ladder,
     log_likelihood,
     states,
 )
+from helmholtz_mim.measures import likelihood
 from helmholtz_mim.measures.likelihood import gibbs_, log_weights, rungs
 
 SIZES = (4, 3, 2)
@@ -71,7 +71,7 @@ def test_enumeration_in_blocks_is_the_same_sum(monkeypatch, random_machine):
     whole = exact_log_likelihood(machine, x)
     assert whole.shape == (2, 3, 64)
     assert_close(whole[1, 2], exact_log_likelihood(machine.replica(5), x))
-    monkeypatch.setattr(evaluation, "BLOCK", 64 * 6 * 3)
+    monkeypatch.setattr(likelihood, "BLOCK", 64 * 6 * 3)
     assert_close(exact_log_likelihood(machine, x), whole)
 
 
@@ -146,8 +146,8 @@ def test_running_sums_are_sums(monkeypatch, generator):
         start = next(place)
         return weights[:, start : start + particles]
 
-    monkeypatch.setattr(evaluation, "log_weights", replay)
-    monkeypatch.setattr(evaluation, "BLOCK", 3 * 7 * 4)  # seven particles of three data at a time
+    monkeypatch.setattr(likelihood, "log_weights", replay)
+    monkeypatch.setattr(likelihood, "BLOCK", 3 * 7 * 4)  # seven particles of three data at a time
     found, ess = rungs(machine, states(4)[:3], [7, 70, 700], generator=generator)
     for i, k in enumerate((7, 70, 700)):
         w = weights[:, :k]
@@ -163,8 +163,8 @@ def test_memory_is_bounded(monkeypatch, generator, batch, particles, replicas):
         held.append(x.numel() * k)
         return log_weights(machine, x, k, generator=generator)
 
-    monkeypatch.setattr(evaluation, "log_weights", spy)
-    monkeypatch.setattr(evaluation, "BLOCK", 800)
+    monkeypatch.setattr(likelihood, "log_weights", spy)
+    monkeypatch.setattr(likelihood, "BLOCK", 800)
     found = log_likelihood(machine, torch.zeros(batch, 4), particles, generator=generator)
     assert found.shape == (*replicas, batch) and sum(held) == math.prod(replicas) * batch * particles * 4
     assert max(held) <= 800
@@ -303,7 +303,7 @@ def test_annealing_ignores_recognition(seed):
 
 
 def test_annealing_in_blocks(monkeypatch, generator):
-    monkeypatch.setattr(evaluation, "BLOCK", 60)  # three data at a time
+    monkeypatch.setattr(likelihood, "BLOCK", 60)  # three data at a time
     machine = HelmholtzMachine(SIZES)
     found = ais_log_likelihood(machine, states(4), 5, 3, generator=generator)
     assert_close(found, torch.full((16,), -4 * math.log(2)))
