@@ -8,22 +8,22 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from helmholtz_mim import HelmholtzMachine, cli, comparison, downward, encode, entropy, exact_report, load, upward, well_formed
+from helmholtz_mim import HelmholtzMachine, cli, downward, encode, entropy, exact_report, load, upward, well_formed
 from helmholtz_mim.cli import main
+from helmholtz_mim.experiments import comparison
 from helmholtz_mim.experiments.comparison import (
     PANELS,
     Run,
-    against,
     draw_dynamics,
     dynamics,
     execute,
     execute_all,
     liu_columns,
-    per_seed,
     scheme,
     stored,
     table_report,
 )
+from helmholtz_mim.records import against, per_seed
 from helmholtz_mim.measures.meaning import causal, complement, predictive
 
 
