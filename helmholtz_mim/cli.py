@@ -37,26 +37,14 @@ from matplotlib.figure import Figure as Picture
 from .checkpoint import Checkpoint
 from .data.worlds import SIZES, DATASETS, well_formed
 from .experiments.collapse import draw_layers, train_by_the_book
-from helmholtz_mim.experiments.comparison import (
-    PANELS,
-    ablation_runs,
-    against,
-    draw_dynamics,
-    dynamics,
-    execute_all,
-    interleave_runs,
-    noise_runs,
-    per_seed,
-    scheme,
-    table_report,
-    table_runs,
-    train_with_mim,
-)
+from .experiments.comparison import PANELS, ablation_runs, draw_dynamics, dynamics, execute_all
+from .experiments.comparison import interleave_runs, noise_runs, scheme, table_report, table_runs, train_with_mim
+from .records import against, per_seed, mean_interval
 from .patterns import Patterns
 from .arguments import named, memory
 from .measures.likelihood import ladder
 from .measures.exact import LARGEST, downward, exact_report, upward
-from .figures import SCHEME_COLORS, Film, film_layers, mean_interval, plot_digits, plot_patterns
+from .figures import SCHEME_COLORS, Film, film_layers, plot_digits, plot_patterns
 from .files import atomic_write
 from .data.images import digits, mnist
 from .machine import HelmholtzMachine, load, read, save

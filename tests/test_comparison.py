@@ -14,17 +14,16 @@ from helmholtz_mim.experiments import comparison
 from helmholtz_mim.experiments.comparison import (
     PANELS,
     Run,
-    against,
     draw_dynamics,
     dynamics,
     execute,
     execute_all,
     liu_columns,
-    per_seed,
     scheme,
     stored,
     table_report,
 )
+from helmholtz_mim.records import against, per_seed
 from helmholtz_mim.measures.meaning import causal, complement, predictive
 
 

@@ -15,7 +15,7 @@ from .page import Interactive, Picture, packed
 from ..layers import BinaryLayer, encode
 from ..machine import HelmholtzMachine
 from ..patterns import Patterns
-from ..experiments.comparison import against, per_seed
+from ..records import against, per_seed
 
 # %% ../../nbs/37_gallery.ipynb #g-05
 def step_machine(

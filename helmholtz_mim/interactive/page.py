@@ -138,11 +138,13 @@ def _set_known(moves):
 def small_png(figure: Picture, dpi: int = 60) -> bytes:
     "A picture with a palette, of some ten kilobytes; closes the figure."
     from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
     from PIL import Image
 
     large, small = io.BytesIO(), io.BytesIO()
     figure.savefig(large, format="png", dpi=dpi)
-    plt.close(figure)
+    if isinstance(figure, Figure):
+        plt.close(figure)
     Image.open(large).convert("RGB").quantize(48, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return small.getvalue()
 

@@ -17,7 +17,8 @@ from ..arguments import number, shown, whole
 from ..patterns import Patterns, as_patterns
 from ..layers import BinaryLayer, encode, states
 from ..machine import HelmholtzMachine, check_finite
-from ..training import one_thread, tidy_frame
+from ..training import one_thread
+from ..records import tidy_frame
 
 # %% ../../nbs/10_exact.ipynb #08-07
 LARGEST = 26  # pairs of layers with more than 2**26 joint states are refused unless asked for

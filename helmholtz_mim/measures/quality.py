@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from ..arguments import check_generator, real_numbers, shown, whole, wholes
-from ..figures import mean_interval, tidy
+from ..records import mean_interval
+from ..figures import tidy
 
 # %% ../../nbs/22_quality.ipynb #17a-09
 def borrowed(module: str):
