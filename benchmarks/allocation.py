@@ -13,7 +13,7 @@ import torch
 
 from helmholtz_mim import CategoricalMIM, FactorialMIM, Flip, HelmholtzMachine, TrainConfig, sample, well_formed
 from helmholtz_mim.engines.compiled import compiled
-from helmholtz_mim.training import Stream
+from helmholtz_mim.streams import Stream
 
 RHYTHMS, EPOCHS, ROUNDS = well_formed(12), 40, 7
 

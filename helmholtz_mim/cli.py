@@ -37,13 +37,13 @@ from matplotlib.figure import Figure as Picture
 from .checkpoint import Checkpoint
 from .data.worlds import SIZES, DATASETS, well_formed
 from .experiments.collapse import draw_layers, train_by_the_book
-from .experiments.comparison import PANELS, ablation_runs, draw_dynamics, dynamics, execute_all
-from .experiments.comparison import interleave_runs, noise_runs, scheme, table_report, table_runs, train_with_mim
+from .experiments.comparison import PANELS, ablation_runs, draw_dynamics, dynamics, execute_all, interleave_runs, noise_runs, scheme, table_report, table_runs, train_with_mim
 from .records import against, per_seed, mean_interval
 from .patterns import Patterns
 from .arguments import named, memory
 from .measures.likelihood import ladder
-from .measures.exact import LARGEST, downward, exact_report, upward
+from .pushforward import LARGEST, downward, upward
+from .measures.exact import exact_report
 from .figures import SCHEME_COLORS, Film, film_layers, plot_digits, plot_patterns
 from .files import atomic_write
 from .data.images import digits, mnist
@@ -64,7 +64,8 @@ from helmholtz_mim.experiments.static import (
     stored_static,
 )
 from .sleep import dream
-from .training import Interrupted, TrainConfig, train
+from .training import Interrupted, train
+from .protocol import TrainConfig
 
 # %% ../nbs/34_command_line.ipynb #20-05
 def claim(folder: Path, names: list[str], force: bool) -> list[Path]:

@@ -98,7 +98,7 @@ def anatomy(thing) -> tuple[object, Mapping[str, object]]:
 def settings(thing) -> Mapping[str, object]:
     "All that an object keeps; of one that looks after its own state, and of a dataclass, what it was made with."
     takes, free = inspect.signature(type(thing)).parameters, hasattr(thing, "__dict__")
-    cared_for = is_dataclass(thing) or any(hasattr(thing, way) for way in ("begin", "restore"))
+    cared_for = is_dataclass(thing) or (hasattr(thing, "load_state_dict") and not isinstance(thing, torch.nn.Module))
     if takes and all(hasattr(thing, name) for name in takes) and (cared_for or not free):
         return {name: getattr(thing, name) for name in takes}
     if not free:

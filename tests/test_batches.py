@@ -21,17 +21,10 @@ from helmholtz_mim import (
     train,
     wake,
 )
-from helmholtz_mim.engines.batched import (
-    SCHEDULES,
-    Coins,
-    Descent,
-    EarlyStopping,
-    Room,
-    generative_chain,
-    learn_,
-    pays,
-    recognition_chain,
-)
+from helmholtz_mim.protocol import SCHEDULES
+from helmholtz_mim.engines.batched import Coins, Descent, generative_chain, learn_, pays, recognition_chain
+from helmholtz_mim.measures.likelihood import EarlyStopping
+from helmholtz_mim.engines.compiled import Room
 from helmholtz_mim.training import stepping
 
 CPU = torch.device("cpu")

@@ -31,7 +31,7 @@ from helmholtz_mim import (
     wake,
     well_formed,
 )
-from helmholtz_mim.measures.exact import push, push_in_logs
+from helmholtz_mim.pushforward import push, push_in_logs
 
 SIZES = (4, 3, 2)
 WORLD = Patterns(states(4)[[1, 2, 9, 11, 11, 15]], weights=[1, 2, 3, 1, 1, 0])  # one twice, one never

@@ -21,7 +21,7 @@ from helmholtz_mim.interactive.gallery import (
     latent_switches,
     likelier,
 )
-from helmholtz_mim.training import splitmix64
+from helmholtz_mim.streams import splitmix64
 from helmholtz_mim.interactive.page import Interactive, source, traits
 from traitlets import TraitError
 

@@ -14,12 +14,11 @@ from conftest import same_weights
 
 from helmholtz_mim import ENGINES, HelmholtzMachine, Patterns, Phases, Stream, TrainConfig, engine, sample, states, well_formed
 from helmholtz_mim.rules.factorial import FactorialMIM
-from helmholtz_mim.training import phases
+from helmholtz_mim.rule import phases
 
 LONG = """
 import sys, time, torch
 from helmholtz_mim import *
-from helmholtz_mim import engine
 
 engine.BLOCK = 2**13  # so that many blocks are finished in two seconds
 

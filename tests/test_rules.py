@@ -34,7 +34,7 @@ from helmholtz_mim.rules.categorical import (
 )
 from helmholtz_mim.rules.factorial import FactorialMIM, leave_one_out, self_consistent, soft_mean
 from helmholtz_mim.rules.perturbation import Flip
-from helmholtz_mim.training import phases
+from helmholtz_mim.rule import phases
 
 RHYTHMS = well_formed(8)
 RHYTHMS.bits = RHYTHMS.bits.double()

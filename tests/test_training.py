@@ -29,7 +29,7 @@ from helmholtz_mim import (
     well_formed,
 )
 from helmholtz_mim.machine import NotFinite
-from helmholtz_mim.training import draw_order, splitmix64
+from helmholtz_mim.streams import draw_order, splitmix64
 
 RHYTHMS = well_formed(8)
 each_engine = pytest.mark.parametrize("engine", ["torch", "compiled"])

@@ -16,7 +16,7 @@ from helmholtz_mim import HelmholtzMachine, Patterns, Stream, TrainConfig, encod
 from helmholtz_mim.interactive import page as widgets
 from helmholtz_mim.interactive.gallery import collapse_lab, step_machine
 from helmholtz_mim.engines.compiled import pack
-from helmholtz_mim.training import splitmix64
+from helmholtz_mim.streams import splitmix64
 from helmholtz_mim.interactive.page import Interactive, bundle, packed, small_png, source
 
 ROOT = Path(__file__).parent.parent

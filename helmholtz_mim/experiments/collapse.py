@@ -10,10 +10,12 @@ from matplotlib.figure import Figure
 
 from ..patterns import Patterns
 from ..data.worlds import SIZES, dataset
-from ..measures.exact import downward, exact_report, upward
+from ..pushforward import downward, upward
+from ..measures.exact import exact_report
 from ..figures import plot_layers
 from ..machine import HelmholtzMachine
-from ..training import TrainConfig, train
+from ..protocol import TrainConfig
+from ..training import train
 
 # %% ../../nbs/11_collapse.ipynb #09-05
 def train_by_the_book(

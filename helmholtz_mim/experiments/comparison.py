@@ -23,23 +23,26 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from ..rules.categorical import CategoricalMIM, binary_entropy
+from ..rules.categorical import CategoricalMIM
+from ..layers import binary_entropy, states
 from ..patterns import Patterns
 from ..data.worlds import SIZES, dataset
 from ..arguments import named
-from ..measures.exact import clamped_kl, downward, exact_report, upward
+from ..measures.exact import clamped_kl, exact_report
+from ..pushforward import downward, upward
 from ..rules.factorial import FactorialMIM
 from ..figures import SCHEME_COLORS, plot_history
-from ..layers import states
 from ..machine import HelmholtzMachine, load, save
 from ..rules.perturbation import Flip
 from ..records import wide
 from ..store import Store
-from ..training import TrainConfig, losses, progress, train
-from ..wake import Allocate, sample
+from ..protocol import TrainConfig
+from ..training import losses, progress, train
+from ..rule import Rule
+from ..rule import sample
 
 # %% ../../nbs/15_comparison.ipynb #13-05
-SCHEMES: dict[str, Callable[..., Allocate]] = {
+SCHEMES: dict[str, Callable[..., Rule]] = {
     "wake-sleep": lambda: sample,
     "flip": Flip,
     "mim": FactorialMIM,
@@ -50,7 +53,7 @@ SCHEMES: dict[str, Callable[..., Allocate]] = {
 EVERY = {"wake-sleep": 10, "flip": 10, "mim": 10, "categorical": 5}  # as in Liu's runs
 
 
-def scheme(name: str, **options) -> Allocate:
+def scheme(name: str, **options) -> Rule:
     "A fresh rule: 'wake-sleep', 'flip' (perturbation), 'mim' (factorial) or 'categorical'; options are its own."
     make = named(SCHEMES, name, "scheme")
     takes = inspect.signature(make).parameters
@@ -86,7 +89,7 @@ class Run:
         protocol = f"every{self.every}-batch{self.batch}-lr{self.lr:g}{kind}"
         return f"{self.data}-{self.scheme}-{protocol}-epochs{self.epochs}-seeds{self.seeds}"
 
-    def rule(self) -> Allocate:
+    def rule(self) -> Rule:
         "The scheme's rule, fresh."
         return scheme(self.scheme, **({"rate": self.rate} if self.scheme == "flip" else {}))
 

@@ -29,7 +29,8 @@ from ..measures.quality import Judge, quality_report
 from ..measures.sampled import sampled_report
 from ..sleep import dream
 from ..store import Store, Summary
-from ..training import TrainConfig, progress, train
+from ..protocol import TrainConfig
+from ..training import progress, train
 
 # %% ../../nbs/23_mnist.ipynb #18-05
 PYRAMID = (588, 392, 196, 98, 49, 20)  # the hidden layers of the original pictures

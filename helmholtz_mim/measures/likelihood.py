@@ -2,37 +2,38 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'STEEP', 'log_weights', 'rungs', 'log_likelihood', 'effective_sample_size', 'exact_log_likelihood', 'ladder',
-           'gibbs_', 'ais_log_likelihood']
+           'gibbs_', 'ais_log_likelihood', 'EarlyStopping']
 
 # %% ../../nbs/19_likelihood.ipynb #15-02
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from ..patterns import Patterns, as_patterns
-from .exact import LARGEST, cached_states, log_table, push
-from ..records import mean_interval
-from ..arguments import check_memory, whole, wholes
-from ..layers import Generator, tossed
+from ..arguments import binary, check_memory, whole, wholes
+from ..chains import down, draw, log_prob, up
+from ..layers import Generator, log_bernoulli, toss, uniforms
 from ..machine import HelmholtzMachine, check_finite
 from .sampled import prior_logits
-from ..sleep import imagine
-from ..wake import data_layer, sample
+from ..patterns import Patterns, as_patterns
+from ..pushforward import LARGEST, cached_states, log_table, push
+from ..records import mean_interval
+from ..rule import sample
+from ..wake import data_layer
 
 # %% ../../nbs/19_likelihood.ipynb #15-05
 def log_weights(machine: HelmholtzMachine, x: Tensor, particles: int, *, generator: Generator) -> Tensor:
     "ln p(x, z) − ln q(z|x) of so many recognitions z of each datum: `(*replicas, batch, particles)`, nats."
-    z, log_w = x.repeat_interleave(particles, -2), torch.zeros((), device=x.device)
-    for l, (recognition, generative) in enumerate(zip(machine.recognition, machine.generative, strict=True)):
-        s = recognition.logits(z) if l else recognition.logits(x).repeat_interleave(particles, -2)
-        below, z = z, tossed(s.sigmoid(), generator)
-        log_w = log_w + generative.log_prob(below, z) - logsigmoid((2 * z - 1) * s).sum(-1)
-    return (log_w + machine.prior.log_prob(z, z[..., :0])).double().unflatten(-1, (-1, particles))
+    z, log_q = [x.repeat_interleave(particles, -2)], torch.zeros((), device=x.device)
+    for layer, _, of in up(machine).links:
+        s = layer.logits(z[-1]) if of else layer.logits(x).repeat_interleave(particles, -2)
+        z.append(toss(s.sigmoid(), uniforms(s, generator)))
+        log_q = log_q + log_bernoulli(z[-1], s)
+    return (log_prob(down(machine), z) - log_q).double().unflatten(-1, (-1, particles))
 
 # %% ../../nbs/19_likelihood.ipynb #15-08
 BLOCK = 2**20  # entries of one layer held at a time
@@ -154,7 +155,8 @@ def gibbs_(machine: HelmholtzMachine, z: list[Tensor], beta: float, *, generator
             w = below.weight[..., j].unsqueeze(-2)
             off = s - z[l][..., j, None] * w
             gain = (logsigmoid(sign * (off + w)) - logsigmoid(sign * off)).sum(-1)
-            z[l][..., j] = tossed((above[..., j] + (beta if l == 1 else 1.0) * gain).sigmoid(), generator)
+            p = (above[..., j] + (beta if l == 1 else 1.0) * gain).sigmoid()
+            z[l][..., j] = toss(p, uniforms(p, generator))
             s = off + z[l][..., j, None] * w
 
 
@@ -169,7 +171,7 @@ def ais_log_likelihood(
 
 
 def _anneal(machine, x, chains, steps, generator):
-    z = imagine(machine, chains * x.shape[-2], sample, generator)
+    z = draw(down(machine), chains * x.shape[-2], sample, generator)
     z[0] = x.repeat_interleave(chains, -2)
     beta = (torch.arange(steps + 1).double() / steps).square().tolist()
     log_w = torch.zeros(z[0].shape[:-1], dtype=torch.float64, device=x.device)
@@ -178,3 +180,37 @@ def _anneal(machine, x, chains, steps, generator):
         if now < 1:
             gibbs_(machine, z, now, generator=generator)
     return log_w.unflatten(-1, (-1, chains)).logsumexp(-1) - math.log(chains)
+
+# %% ../../nbs/19_likelihood.ipynb #15-48b
+class EarlyStopping:
+    "For `train(stop=…)`: end after `patience` reports without a better likelihood of validation data; keep the best weights."
+
+    def __init__(self, x: Tensor, patience: int = 5, particles: int = 10, seed: int = 0):
+        self.x, self.patience = binary(x), whole("patience", patience)
+        self.particles, self.seed = whole("particles", particles), whole("seed", seed, 0)
+        self.scores: list[float] = []
+        self.best: dict[str, Tensor] = {}
+
+    def __call__(self, machine: HelmholtzMachine) -> bool:
+        "Whether patience has run out."
+        generator = torch.Generator(machine.prior.weight.device).manual_seed(self.seed)
+        self.scores.append(log_likelihood(machine, self.x, self.particles, generator=generator).mean().item())
+        if self.scores[-1] == max(self.scores):
+            self.best = {name: value.clone() for name, value in machine.state_dict().items()}
+        return len(self.scores) - 1 - self.scores.index(max(self.scores)) >= self.patience
+
+    def restore_(self, machine: HelmholtzMachine) -> HelmholtzMachine:
+        "Put the best weights back."
+        if not self.best:
+            raise ValueError("there are no best weights yet: give this to train as stop=…, and ask again after a report")
+        machine.load_state_dict(self.best)
+        return machine
+
+    def state_dict(self) -> dict[str, Tensor]:
+        "For checkpoints: the scores so far and the best weights."
+        return {"scores": torch.tensor(self.scores, dtype=torch.float64), **{f"best {k}": v for k, v in self.best.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        "Remember them."
+        self.scores = state["scores"].tolist()
+        self.best = {name.removeprefix("best "): value for name, value in state.items() if name != "scores"}

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..patterns import Patterns
-from .exact import cached_states, channel, log_downward, push
+from ..chains import down
+from ..pushforward import cached_states, channel, log_states, push
 from ..layers import encode, states
 from ..machine import HelmholtzMachine
 
@@ -35,7 +36,7 @@ def complement(patterns: Patterns) -> Patterns:
 # %% ../../nbs/16_meaning.ipynb #13b-24
 def predictive(machine: HelmholtzMachine, patterns: Patterns) -> list[Tensor]:
     "Upward distributions, each multiplied by the generative one and renormalised before it goes on: `(*replicas, 2**n)`."
-    expected = log_downward(machine)
+    expected = log_states(down(machine))
     log_p, x = patterns.weights.log(), patterns.bits
     result = []
     for l, recognition in enumerate(machine.recognition, start=1):
