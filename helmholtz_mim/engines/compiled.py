@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['toss', 'allocate_signature', 'update_signature', 'BLOCK', 'Path', 'path_of', 'pack', 'unpack_', 'machine_code',
            'project', 'fire', 'learn', 'active', 'update_nothing', 'pointer', 'Pointers', 'compiled_rule', 'fitting',
-           'Room', 'read', 'phase', 'epochs_of_one_replica', 'on_all_threads', 'Compiled', 'check_plain']
+           'Room', 'phase', 'epochs_of_one_replica', 'on_all_threads', 'Compiled', 'check_plain']
 
 # %% ../../nbs/29_compiled.ipynb #07-02
 import math
@@ -29,7 +29,7 @@ from ..streams import cumulative_weights
 
 # %% ../../nbs/29_compiled.ipynb #07-09
 class Path(NamedTuple):
-    "A chain in arrays: for each link the units that it predicts and those it reads (-1: none), and where its weights begin."
+    "A chain in arrays: for each link the layer that it predicts and the one it reads, and where its weights begin."
 
     to: np.ndarray
     of: np.ndarray
@@ -40,7 +40,8 @@ class Path(NamedTuple):
 def path_of(chain: Chain) -> Path:
     "The path of a chain."
     blocks = [(layer.weight.shape[-1] + 1) * layer.weight.shape[-2] for layer, _, _ in chain.links]
-    to, of = ([link.to for link in chain.links], [-1 if link.of is None else link.of for link in chain.links])
+    nothing = len(chain.machine.sizes)  # an empty layer above the top, which the prior reads
+    to, of = [link.to for link in chain.links], [nothing if link.of is None else link.of for link in chain.links]
     biased = [layer.bias is not None for layer, _, _ in chain.links]
     return Path(*map(np.array, (to, of, list(accumulate(blocks[:-1], initial=0)), biased)))
 
@@ -193,52 +194,41 @@ class Room(NamedTuple):
     count: np.ndarray
 
 
-@machine_code(njit)
-def read(path, k, sizes, units, room):
-    "How many units a link reads, and which of them are on."
-    x = path.of[k]
-    if x < 0:
-        return 0, room.on[:0]
-    return sizes[x], room.on[units[x] : units[x] + room.count[x]]
-
-
-@machine_code(njit)
+@machine_code(njit, forceinline=True)
 def phase(
     path, weights, taught, pupil, gain,  # the chain that draws, the chain that learns, and where the steps of a batch are gathered
     sizes, units, bits, shown, rows, turn, lr, key, position,  # the data of a day, if any; whose turn it is
     rule, memory, room,
 ):  # fmt: skip
     "Draw so many rows along one path, and teach the other with them."
+    z, p, u, on, count = room
     target = pupil if rows == 1 else gain
     for b in range(rows):
         if shown.size:
-            room.z[: sizes[0]] = bits[shown[b]]
-            room.count[0] = active(room.z[: sizes[0]], room.on)
+            z[: sizes[0]] = bits[shown[b]]
+            count[0] = active(z[: sizes[0]], on)
         place = position
         for k in range(path.to.size):
-            l = path.to[k]
-            n, mine = sizes[l], memory[rule.starts[l] : rule.starts[l + 1]]
-            y, p, u = room.z[units[l] : units[l + 1]], room.p[:n], room.u[:n]
-            inputs, on = read(path, k, sizes, units, room)
-            project(weights, path.at[k], inputs, on, p)
-            fire(p)
-            toss(key, place + b * n, u)
+            l, x = path.to[k], path.of[k]
+            n, y = sizes[l], z[units[l] : units[l + 1]]
+            project(weights, path.at[k], sizes[x], on[units[x] : units[x] + count[x]], p[:n])
+            fire(p[:n])
+            toss(key, place + b * n, u[:n])
             place += rows * n
-            if path.of[k] >= 0 and turn[b if turn.size == rows else 0]:
-                rule.allocate(l, p, u, mine, y)
+            if turn[b % turn.size] and sizes[x]:
+                rule.allocate(l, p[:n], u[:n], memory[rule.starts[l] : rule.starts[l + 1]], y)
             else:
                 for j in range(n):
                     y[j] = 1.0 if u[j] < p[j] else 0.0
-            if mine.size:
-                rule.update(l, y, rows, rows - b - 1, mine)
-            room.count[l] = active(y, room.on[units[l] :])
+            if rule.starts[l] < rule.starts[l + 1]:
+                rule.update(l, y, rows, rows - b - 1, memory[rule.starts[l] : rule.starts[l + 1]])
+            count[l] = active(y, on[units[l] :])
         for k in range(taught.to.size):
-            l = taught.to[k]
-            p = room.p[: sizes[l]]
-            inputs, on = read(taught, k, sizes, units, room)
-            project(pupil, taught.at[k], inputs, on, p)
-            fire(p)
-            learn(target, taught.at[k], inputs, on, taught.biased[k], room.z[units[l] : units[l + 1]], p, lr / rows)
+            l, x = taught.to[k], taught.of[k]
+            n, y, inputs = sizes[l], z[units[l] : units[l + 1]], on[units[x] : units[x] + count[x]]
+            project(pupil, taught.at[k], sizes[x], inputs, p[:n])
+            fire(p[:n])
+            learn(target, taught.at[k], sizes[x], inputs, taught.biased[k], y, p[:n], lr / rows)
     if rows > 1:
         pupil += gain
         gain[:] = 0.0
@@ -254,8 +244,9 @@ def epochs_of_one_replica(
 ):  # fmt: skip
     "Train one replica in place, until told to stop; cumulative weights of length 0 mean that the patterns are permuted."
     widest, gathers = sizes.max(), batch > 1 or dreams > 1
-    on, count = np.empty(units[-1] + 1, np.int64), np.zeros(sizes.size, np.int64)
-    room = Room(np.zeros(units[-1]), np.empty(widest), np.empty(widest), on, count)
+    total = units[sizes.size - 1]
+    on, count = np.empty(total + 1, np.int64), np.zeros(sizes.size, np.int64)
+    room = Room(np.zeros(total), np.empty(widest), np.empty(widest), on, count)
     up_gain, down_gain = np.zeros(up_weights.size if gathers else 0), np.zeros(down_weights.size if gathers else 0)
     numbers = np.empty(per_epoch)
     for turn in turns:
@@ -273,12 +264,12 @@ def epochs_of_one_replica(
                 up, up_weights, down, down_weights, down_gain,
                 sizes, units, bits, shown, shown.size, whose, lr, key, position, awake, awake_memory, room,
             )  # fmt: skip
-            position += shown.size * (units[-1] - sizes[0])
+            position += shown.size * (total - sizes[0])
             phase(
                 down, down_weights, up, up_weights, up_gain,
                 sizes, units, bits, order[:0], dreams, whose[:1], lr, key, position, asleep, asleep_memory, room,
             )  # fmt: skip
-            position += dreams * units[-1]
+            position += dreams * total
 
 # %% ../../nbs/29_compiled.ipynb #07-20a
 def on_all_threads(work: Callable, jobs: Iterable[tuple]) -> None:
@@ -327,7 +318,7 @@ class Compiled(Engine):
 
     def one(self, replica: int, turn: np.ndarray, stop: np.ndarray) -> None:
         "Train one replica for the epochs of its turns."
-        s, sizes, (awake, asleep) = self.setup, self.setup.machine.sizes, self.rules
+        s, sizes, (awake, asleep) = self.setup, (*self.setup.machine.sizes, 0), self.rules
         units = np.array(list(accumulate(sizes, initial=0)))
         epochs_of_one_replica(
             np.array(sizes), units, *self.paths, *(weights[replica] for weights in self.weights),
