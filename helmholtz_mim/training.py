@@ -4,12 +4,10 @@
 __all__ = ['Report', 'Engine', 'ENGINES', 'PAYS', 'TrainConfig', 'splitmix64', 'Stream', 'draw_order', 'cumulative_weights',
            'draw_turns', 'in_turn', 'NotApplicable', 'one_particle', 'plain_steps', 'Advance', 'Lasting', 'gather',
            'scatter', 'Phases', 'phases', 'readable', 'stepping', 'observe', 'one_thread', 'losses', 'Interrupted',
-           'Run', 'train', 'progress', 'advance_to', 'check_run', 'check_functions']
+           'Run', 'train', 'advance_to', 'check_run', 'check_functions']
 
 # %% ../nbs/08_training.ipynb #06-02
 import math
-import os
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from copy import copy
@@ -21,11 +19,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from .patterns import Patterns, as_patterns
 from .arguments import named, check_generator, check_memory, number, shown, whole, wholes
 from .machine import HelmholtzMachine, check_finite
+from .store import progress
 from .sleep import dream, imagine, learn_recognition_
 from .wake import Allocate, check_rule, learn_generative_, recognise, sample, wake
 
@@ -417,13 +415,6 @@ def train(
             checkpoint(run)
         raise Interrupted(advance.done, config.epochs, pd.concat(history, ignore_index=True), bool(checkpoint)) from None
     return pd.concat(history, ignore_index=True)
-
-
-def progress(steps, what: str, unit: str, total: int | None = None):
-    "A progress bar on a terminal after the first second; silent elsewhere, and if TQDM_DISABLE is set."
-    if not sys.stderr.isatty() or "TQDM_DISABLE" in os.environ:
-        return steps
-    return tqdm(steps, desc=what, unit=unit, total=total, leave=False, delay=1)
 
 
 def advance_to(epoch: int, machine: HelmholtzMachine, advance: Advance) -> None:
