@@ -6,12 +6,10 @@ __all__ = ['train_by_the_book', 'layer_legends', 'draw_layers']
 # %% ../../nbs/11_collapse.ipynb #09-02
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from ..patterns import Patterns
 from ..data.worlds import SIZES, dataset
 from ..measures.exact import downward, exact_report, upward
-from ..figures import plot_layers
 from ..machine import HelmholtzMachine
 from ..training import TrainConfig, train
 
@@ -43,7 +41,9 @@ def layer_legends(report: pd.DataFrame) -> list[tuple[str, str]]:
     return legends
 
 
-def draw_layers(machine: HelmholtzMachine, patterns: Patterns, title: str | None = None) -> Figure:
+def draw_layers(machine: HelmholtzMachine, patterns: Patterns, title: str | None = None):
     "The state probabilities of every layer of one machine, with exact legends: Figures 1 and 2."
+    from helmholtz_mim.figures import plot_layers
+
     legends = layer_legends(exact_report(machine, patterns))
     return plot_layers(upward(machine, patterns), downward(machine), legends, title=title)

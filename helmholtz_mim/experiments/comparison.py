@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from ..rules.categorical import CategoricalMIM, binary_entropy
 from ..patterns import Patterns
@@ -24,7 +22,6 @@ from ..data.worlds import SIZES, dataset
 from ..arguments import imported, named
 from ..measures.exact import clamped_kl, downward, exact_report, upward
 from ..rules.factorial import FactorialMIM
-from ..figures import plot_history
 from ..layers import states
 from ..machine import HelmholtzMachine, load, save
 from ..rules.perturbation import Flip
@@ -275,8 +272,12 @@ PANELS = {
 }
 
 
-def draw_dynamics(table: pd.DataFrame, title: str | None = None) -> Figure:
+def draw_dynamics(table: pd.DataFrame, title: str | None = None):
     "Figure 3: forward divergence, off-support mass and information per pair; mean and 95 % interval over seeds."
+    from matplotlib import pyplot as plt
+
+    from helmholtz_mim.figures import plot_history
+
     fig, axes = plt.subplots(2, 3, figsize=(11, 6), sharex=True, layout="constrained")
     split = table[table.scheme == "before"].step.max()
     schemes = [name for name in dict.fromkeys([*SCHEMES, *table.scheme]) if name in set(table.scheme) - {"before"}]
