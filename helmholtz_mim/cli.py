@@ -3,9 +3,9 @@
 # %% auto #0
 __all__ = ['RESULTS', 'INTERRUPTED', 'CHECKPOINT', 'IMAGES', 'SHEET', 'TABLES', 'FIGURES', 'Command', 'claim', 'alone',
            'written_together', 'check_whole', 'afford', 'needs_of_training', 'needs_of_report', 'needs', 'is_narrow',
-           'Train', 'read_record', 'reason', 'world', 'unseen', 'Report', 'trained_on', 'summary', 'Evaluate', 'Sample',
-           'Compare', 'to_be_repeated', 'experiment', 'experiment_online', 'experiment_static', 'Table', 'figure_1',
-           'figure_2', 'figure_3', 'figure_4', 'figure_5', 'film_collapse', 'film_of_one_machine', 'look', 'Figure',
+           'Train', 'read_record', 'parsed', 'reason', 'world', 'unseen', 'Report', 'trained_on', 'summary', 'Evaluate',
+           'Sample', 'Compare', 'shown', 'to_be_repeated', 'experiment', 'experiment_online', 'experiment_static',
+           'Table', 'figure_1', 'figure_2', 'figure_3', 'figure_dreams', 'film_of_one_machine', 'look', 'Figure',
            'interruptible', 'printing', 'sentence', 'main']
 
 # %% ../nbs/34_command_line.ipynb #20-02
@@ -37,32 +37,19 @@ from matplotlib.figure import Figure as Picture
 from .checkpoint import Checkpoint
 from .data.worlds import SIZES, DATASETS, well_formed
 from .experiments.collapse import draw_layers, train_by_the_book
-from .experiments.comparison import PANELS, ablation_runs, draw_dynamics, dynamics, execute_all, interleave_runs, noise_runs, scheme, table_report, table_runs, train_with_mim
+from .experiments.comparison import PANELS, SCHEMES, ablation_runs, draw_dynamics, dynamics, find_scheme, interleave_runs, noise_runs, perform, printed, scheme, table_report, table_runs, train_with_mim, worlds_store
 from .records import against, per_seed, mean_interval
 from .patterns import Patterns
 from .arguments import named, memory
 from .measures.likelihood import ladder
 from .pushforward import LARGEST, downward, upward
 from .measures.exact import exact_report
-from .figures import SCHEME_COLORS, Film, film_layers, plot_digits, plot_patterns
+from .figures import Film, film_layers, plot_digits, plot_patterns
 from .files import atomic_write
 from .data.images import digits, mnist
 from .machine import HelmholtzMachine, load, read, save
-from .experiments.online import PYRAMID, OnlineRun, do_online, draw_dreams, online_runs, pyramid_runs, stored_online
-from helmholtz_mim.experiments.static import (
-    JUDGED,
-    SWITCHES,
-    climb_static,
-    do_static,
-    further_ladders,
-    judge_static,
-    kept_static,
-    long_runs,
-    search_runs,
-    shape_runs,
-    static_runs,
-    stored_static,
-)
+from .experiments.online import PYRAMID, OnlineRun, complete_online, draw_dreams, online_runs, online_store, pyramid_runs
+from .experiments.static import FURTHER, NAMES, QUALITY, SWITCHES, long_runs, perform_further, perform_quality, perform_static, search_runs, shape_runs, static_runs, static_store
 from .sleep import dream
 from .training import Interrupted, train
 from .protocol import TrainConfig
@@ -170,7 +157,7 @@ class Train:
     batch: int = 1  # data of one wake phase
     dreams: int = 0  # dreams of one sleep phase; as many as the batch if 0
     lr: float = 0.1  # learning rate
-    scheme: str = "wake-sleep"  # wake-sleep, flip, mim or categorical
+    scheme: str = "wake-sleep"  # wake-sleep, flip, mim, categorical, or a rule of your own as module:Class
     every: int = 10  # each so many-th step is the scheme's
     report_every: int = 10  # epochs between two reports
     measure: Literal["auto", "exact", "losses"] = "auto"  # what to report; auto: exact if layers are narrow enough
@@ -286,13 +273,19 @@ CHECKPOINT = "run.checkpoint"
 
 def read_record(path: Path) -> dict:
     "The configuration of a finished run."
-    try:
-        record = json.loads(path.read_text())
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
+    record = parsed(path.read_bytes())
+    if not record:
         raise ValueError(f"{path} is damaged: use --force to begin again, or choose another --out")
     return record
+
+
+def parsed(text: str | bytes) -> dict:
+    "What a text in JSON says, if it is a table of names, and an empty one if not."
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {}
 
 
 def reason(error: BaseException) -> str:
@@ -339,11 +332,7 @@ class Report:
 
 def trained_on(path: Path) -> str:
     "The name of the data set that a saved machine was trained on."
-    header = read(path)[1]
-    try:
-        data = json.loads(header["notes"])["data"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        data = None
+    data = parsed(read(path)[1].get("notes", "")).get("data")
     if not isinstance(data, str):
         raise ValueError(f"{path} does not say what it was trained on: name it with --data")
     return data
@@ -379,7 +368,7 @@ class Evaluate:
         counts = [10**k for k in range(int(math.log10(self.particles)) + 1)]
         counts += [self.particles] if self.particles > counts[-1] else []
         table = ladder(load(self.machine), some, counts, generator=torch.Generator().manual_seed(self.seed))
-        print(table.to_string(index=False, float_format="{:.4g}".format, na_rep=""))
+        print(shown(table, index=False))
 
 
 @dataclass
@@ -424,20 +413,29 @@ class Compare:
     seeds: int = 16  # machines per scheme
     pretrain: int = 600  # epochs of plain wake-sleep before
     epochs: int = 1500  # epochs of each scheme after
+    scheme: tuple[str, ...] = ()  # schemes beside the book's four: rules of your own, as module:Class
     resume: bool = True  # keep parts that are finished
     out: Path = Path("results/dynamics")  # folder for the histories
 
     def run(self) -> None:
         "Write the histories and print each measure with its paired difference from wake-sleep."
         check_whole(seeds=self.seeds, pretrain=self.pretrain, epochs=self.epochs)
-        reports = max(1, self.epochs // 10)
+        reports, schemes = max(1, self.epochs // 10), tuple(dict.fromkeys([*SCHEMES, *self.scheme]))
+        for name in schemes:
+            find_scheme(name)
         longest = max(reports, self.pretrain * reports // self.epochs)
         afford(needs(SIZES["well-formed"], self.seeds, longest))
         with alone(self.out), to_be_repeated(self.out):
-            history = dynamics(self.out, self.seeds, self.pretrain, self.epochs, reports, resume=self.resume)
+            protocol: dict = dict(seeds=self.seeds, pretrain=self.pretrain, epochs=self.epochs, reports=reports, schemes=schemes)
+            history = dynamics(self.out, **protocol, resume=self.resume)
         last = per_seed(history[history.scheme != "before"], ["scheme"])
-        for column, label in PANELS.items():
-            print(label, against(last, column).to_string(float_format="{:.4g}".format, na_rep=""), sep="\n", end="\n\n")
+        for column, text in PANELS.items():
+            print(text, shown(printed(against(last, column))), sep="\n", end="\n\n")
+
+
+def shown(table: pd.DataFrame, **options) -> str:
+    "A table as text, with four digits."
+    return table.to_string(float_format="{:.4g}".format, na_rep="", **options)
 
 
 @contextmanager
@@ -451,28 +449,29 @@ def to_be_repeated(folder: Path) -> Iterator[None]:
 
 def experiment(runs: Callable, report: Callable, folder: Path, resume: bool, seeds: int = 16) -> pd.DataFrame:
     "Do the runs on the small worlds; the mean over seeds of the main measures."
-    table = execute_all(runs(seeds), folder, report, resume=resume)
+    table = worlds_store(folder, report).complete(runs(seeds), perform, resume=resume, processes=2)
     by = ["data", "bias", "scale", "batch", "lr", "every", "scheme", "rate", "epochs"]
     main = ("KL.recognition.0", "off-support", "I.recognition", "normalised")
-    return per_seed(table, by).groupby(by)[[c for c in table if str(c).startswith(main)]].mean()
+    return printed(per_seed(table, by).groupby(by)[[c for c in table if str(c).startswith(main)]].mean())
 
 
 def experiment_online(folder: Path, resume: bool, seeds: int = 4) -> pd.DataFrame:
     "Do the runs on MNIST; the mean over seeds of what was measured."
-    do_online([*online_runs(seeds), *pyramid_runs()], folder, resume=resume)
-    table = stored_online(online_runs(seeds), folder)
-    return table.groupby(["batch", "lr", "scheme"]).mean(numeric_only=True).drop(columns="replica")
+    complete_online([*online_runs(seeds), *pyramid_runs()], folder, resume=resume)
+    table = online_store(folder).table(online_runs(seeds))
+    return printed(table.groupby(["batch", "lr", "scheme"]).mean(numeric_only=True).drop(columns="replica"))
 
 
 def experiment_static(folder: Path, resume: bool, seeds: int = 3) -> pd.DataFrame:
     "Do the runs on static MNIST, the searches first; the mean over seeds of the last rung of the ladder, by method and layers."
-    do_static([*search_runs(), *shape_runs()], folder / "search", resume=resume)
-    do_static([*static_runs(seeds), *long_runs(seeds), *SWITCHES], folder, resume=resume)
-    for make, summary in ((climb_static, further_ladders()), (judge_static, JUDGED)):
-        if not (resume and kept_static(folder).done(summary)):
-            make(folder)
-    table = stored_static(static_runs(seeds), folder)
-    return table[table.particles == table.particles.max()].pivot_table(index="method", columns="layers", values="nats")
+    static_store(folder / "search").complete([*search_runs(), *shape_runs()], perform_static, resume=resume)
+    store = static_store(folder)
+    table = store.complete(static_runs(seeds), perform_static, resume=resume)
+    store.complete([*long_runs(seeds), *SWITCHES], perform_static, resume=resume)
+    store.complete([FURTHER], perform_further, resume=resume)
+    store.complete([QUALITY], perform_quality, resume=resume)
+    top = table[table.particles == table.particles.max()]
+    return top.pivot_table(index="method", columns="hidden", values="nats").rename(index=NAMES)
 
 
 TABLES: dict[str, Callable] = {
@@ -487,7 +486,7 @@ TABLES: dict[str, Callable] = {
 
 @dataclass
 class Table:
-    "Run the experiments behind the tables: worlds, ablation, noise, interleave (chapter 13), mnist (18) or static (18a)."
+    "Run the experiments behind the tables: worlds, ablation, noise, interleave (chapter 15), mnist (23) or static (24)."
 
     name: Annotated[str, tyro.conf.Positional]  # worlds, ablation, noise, interleave, mnist or static
     seeds: int = 0  # machines per run; the book's number if 0
@@ -503,7 +502,7 @@ class Table:
         folder, arguments = self.out / self.name, (self.seeds,) if self.seeds else ()
         with alone(folder), to_be_repeated(folder):
             table = perform(folder, self.resume, *arguments)
-        print(table.to_string(float_format="{:.4g}".format, na_rep=""))
+        print(shown(table))
 
 # %% ../nbs/34_command_line.ipynb #20-15
 def figure_1(seeds: int, results: Path) -> Picture:
@@ -520,35 +519,25 @@ def figure_2(seeds: int, results: Path) -> Picture:
 
 def figure_3(seeds: int, results: Path) -> Picture:
     "Figure 3: divergence and information over training, by scheme."
-    return draw_dynamics(dynamics(results / "dynamics", seeds), f"Mean and 95 % interval over {seeds} seeds")
+    return draw_dynamics(dynamics(results / "dynamics", seeds=seeds), f"Mean and 95 % interval over {seeds} seeds")
 
 
-def figure_4(seeds: int, results: Path) -> Picture:
-    "Figure 4: dreams of digits after a noisy online pass of plain wake-sleep, from the stored runs."
-    return draw_dreams(OnlineRun("wake-sleep"), results / "mnist")
-
-
-def figure_5(seeds: int, results: Path) -> Picture:
-    "Figure 5: the same with MIM in every tenth step."
-    return draw_dreams(OnlineRun("mim"), results / "mnist")
-
-
-def film_collapse(seeds: int, results: Path) -> Film:
-    "The film of the README: a machine collapses under wake-sleep, and wakes up with MIM."
-    return film_of_one_machine()
+def figure_dreams(scheme: str, seeds: int, results: Path) -> Picture:
+    "Figures 4 and 5: dreams of digits after a noisy online pass, from the stored runs."
+    return draw_dreams(OnlineRun(scheme), results / "mnist")
 
 
 def film_of_one_machine(epochs: int = 600, moments: int = 30, *, seed: int = 1) -> Film:
-    "From zero, so many epochs of wake-sleep and then as many with MIM, seen at moments ever further apart."
+    "The film of the README: from zero, so many epochs of wake-sleep and then as many with MIM, at moments ever further apart."
     sizes = SIZES["well-formed"]
     machine, rhythms, generator = HelmholtzMachine(sizes), well_formed(sizes[0]), torch.Generator().manual_seed(seed)
     plan = sorted({round(epochs * (k / moments) ** 2) for k in range(1, moments + 1)})
-    seen: list = [(0, ("wake-sleep from zero", SCHEME_COLORS["wake-sleep"]), look(machine, rhythms))]
+    seen: list = [(0, ("wake-sleep from zero", SCHEMES["wake-sleep"].color), look(machine, rhythms))]
     for name, before, words in (("wake-sleep", 0, "wake-sleep"), ("mim", epochs, "wake-sleep with MIM")):
         for done, now in pairwise([0, *plan]):
             config = TrainConfig(now - done, report_every=now - done)
             train(machine, rhythms, config, allocate=scheme(name), generator=generator)
-            caption = f"{words}, epoch {before + now}", SCHEME_COLORS[name]
+            caption = f"{words}, epoch {before + now}", SCHEMES[name].color
             seen.append((before + now, caption, look(machine, rhythms)))
     times, captions, looks = zip(*seen, strict=True)
     up, down, known = zip(*looks, strict=True)
@@ -565,9 +554,9 @@ FIGURES: dict[str, Callable[[int, Path], Picture | Film]] = {
     "1": figure_1,
     "2": figure_2,
     "3": figure_3,
-    "4": figure_4,
-    "5": figure_5,
-    "collapse": film_collapse,
+    "4": partial(figure_dreams, "wake-sleep"),
+    "5": partial(figure_dreams, "mim"),
+    "collapse": lambda seeds, results: film_of_one_machine(),
 }
 
 
@@ -592,8 +581,8 @@ class Figure:
         paths = claim(self.out, files, self.force)
         for make, path in zip(makers, paths, strict=True):
             picture = make(self.seeds, self.results)
-            with atomic_write(path) as partial:
-                picture.savefig(partial, dpi=110)
+            with atomic_write(path) as beside:
+                picture.savefig(beside, dpi=110)
             print(f"wrote {path}")
 
 # %% ../nbs/34_command_line.ipynb #20-17

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['EDITION', 'HERE', 'FORMAT', 'digest', 'found_name', 'plain', 'anatomy', 'settings', 'walk', 'describe', 'in_words',
-           'Summary', 'Store']
+           'Summary', 'Store', 'columns', 'progress', 'workers']
 
 # %% ../nbs/33_store.ipynb #f-02
 import functools
@@ -11,18 +11,26 @@ import hashlib
 import inspect
 import io
 import json
+import os
+import signal
 import sys
 import types
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from .files import atomic_write, read_tensors, write_tensors
 
@@ -154,6 +162,7 @@ class Store:
     folder: Path
     command: str  # makes what is missing
     measure: Any = None  # how these runs are measured, where there is a choice
+    kind: str = "csv"  # of the table that a run is finished with
 
     @property
     def remedy(self) -> str:
@@ -165,23 +174,44 @@ class Store:
         found = describe(run, "run") | describe(self.measure, "measure") | {"edition": EDITION}
         return {part: word for part, word in found.items() if not (part.endswith(".from") and str(word).startswith(HERE))}
 
-    def path(self, run, kind: str = "csv") -> Path:
+    def path(self, run, kind: str = "") -> Path:
         "Where a run keeps its file of that kind: a name to be read, a digest of the record, the kind."
-        return Path(self.folder) / f"{run.name}-{digest(in_words(self.record(run)).encode())[:10]}.{kind}"
+        return Path(self.folder) / f"{run.name}-{digest(in_words(self.record(run)).encode())[:10]}.{kind or self.kind}"
 
     def done(self, run, *kinds: str) -> bool:
-        "Whether a run has left whole tables of all those kinds."
-        left = [kind for kind in kinds or ("csv",) if self.path(run, kind).exists()]
-        whole = [self.read(run, kind) for kind in left]
-        return len(whole) == len(kinds or ("csv",))
+        "Whether a run has left its table and files of all those kinds; a table that is not whole is refused."
+        left = [kind for kind in (*kinds, self.kind) if self.path(run, kind).exists()]
+        for kind in left:
+            if "csv" in kind:
+                self.read(run, kind)
+        return len(left) == len(kinds) + 1
 
-    def write(self, run, table: pd.DataFrame, kind: str = "csv") -> None:
+    def complete(self, runs: Iterable, perform: Callable, *kinds: str, resume: bool = True, processes: int = 1) -> pd.DataFrame:
+        "The tables of runs, of which those that are not done yet are performed first: `perform(run, store)` leaves their files."
+        runs = list(runs)
+        left = [run for run in dict.fromkeys(runs) if not (resume and self.done(run, *kinds))]
+        if min(processes, len(left)) < 2:
+            for run in progress(left, "runs", "run"):
+                perform(run, self)
+        else:
+            with workers(processes) as pool:
+                jobs = [pool.submit(perform, run, self) for run in left]
+                for job in progress(as_completed(jobs), "runs", "run", total=len(jobs)):
+                    job.result()
+        return self.table(runs)
+
+    def table(self, runs: Iterable, kind: str = "") -> pd.DataFrame:
+        "The tables of runs done before, one below the other, with the runs' settings as columns."
+        tables = ((run, self.read(run, kind)) for run in self.finished(runs, kind))
+        return pd.concat([table.assign(**columns(run, table)) for run, table in tables], ignore_index=True)
+
+    def write(self, run, table: pd.DataFrame, kind: str = "") -> None:
         "Keep a table, with five digits."
         text = self._page(run, table.to_csv(index=False, float_format="%.5g", lineterminator="\n"))
         with atomic_write(self.path(run, kind)) as beside:
             beside.write_bytes(gzip.compress(text, mtime=0) if beside.suffix == ".gz" else text)
 
-    def read(self, run, kind: str = "csv") -> pd.DataFrame:
+    def read(self, run, kind: str = "") -> pd.DataFrame:
         "The table of a run; one that is not, to the letter, as it was written for this run is refused."
         self.finished([run], kind)
         path = self.path(run, kind)
@@ -214,7 +244,7 @@ class Store:
         if record != in_words(self.record(run)):
             raise ValueError(f"{path} was not made by this run: {self.remedy}")
 
-    def finished(self, runs: Iterable, kind: str = "csv") -> list:
+    def finished(self, runs: Iterable, kind: str = "") -> list:
         "The runs, all of which have left a file; if not, what makes them is named."
         runs = list(runs)
         missing = [run for run in runs if not self.path(run, kind).exists()]
@@ -224,3 +254,63 @@ class Store:
 
 
 FORMAT = "helmholtz_mim.kept"
+
+
+def columns(run, table: pd.DataFrame) -> dict[str, Any]:
+    "The settings of a run that are numbers or words, and sizes as 200-100-50; what the table has itself is left out."
+    values = {field.name: getattr(run, field.name) for field in fields(run) if field.name not in table}
+    plain_ones = {name: value for name, value in values.items() if value is not None and plain(value)}
+    return {name: "-".join(map(str, value)) if isinstance(value, tuple) else value for name, value in plain_ones.items()}
+
+
+def progress(steps, what: str, unit: str, total: int | None = None):
+    "A progress bar on a terminal after the first second; silent elsewhere, and if TQDM_DISABLE is set."
+    if not sys.stderr.isatty() or "TQDM_DISABLE" in os.environ:
+        return steps
+    return tqdm(steps, desc=what, unit=unit, total=total, leave=False, delay=1)
+
+# %% ../nbs/33_store.ipynb #f-09b
+@contextmanager
+def workers(processes: int):
+    "Processes to work in; what they have begun ends at once if this one is interrupted, and they never outlive it."
+    others = set(active_children())
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_at_work) as pool:
+        try:
+            with _unheard(signal.SIGINT):
+                pool.submit(int)  # which starts them all
+            yield pool
+        except BrokenProcessPool as error:
+            raise MemoryError("a worker process was killed, as happens where memory is short: what is finished is kept") from error
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(active_children()) - others if isinstance(error, KeyboardInterrupt) else ():
+                worker.kill()
+            raise
+
+
+@contextmanager
+def _unheard(number):
+    "A signal waits until the block ends, and is never heard by processes that are started in it."
+    if hasattr(signal, "pthread_sigmask"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    else:
+        yield
+
+
+def _at_work():
+    "One thread each, no bar; deaf to Ctrl-C, which the parent answers; gone when the parent is."
+    torch.set_num_threads(1)
+    os.environ["TQDM_DISABLE"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
+

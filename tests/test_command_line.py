@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helmholtz_mim import HelmholtzMachine, cli, collapse, comparison, load, save
+from helmholtz_mim import HelmholtzMachine, cli, load, save
 from helmholtz_mim.cli import main
+from helmholtz_mim.experiments import collapse, comparison
 
 ROOT = Path(__file__).parent.parent
 TINY = "train --sizes 12 3 2 --epochs 4 --report-every 2 --seeds 2 --out run".split()

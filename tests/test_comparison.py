@@ -11,20 +11,16 @@ from torch.testing import assert_close
 from helmholtz_mim import HelmholtzMachine, cli, downward, encode, entropy, exact_report, load, upward, well_formed
 from helmholtz_mim.cli import main
 from helmholtz_mim.experiments import comparison
-from helmholtz_mim.experiments.comparison import (
-    PANELS,
-    Run,
-    draw_dynamics,
-    dynamics,
-    execute,
-    execute_all,
-    liu_columns,
-    scheme,
-    stored,
-    table_report,
-)
+from helmholtz_mim.experiments.comparison import PANELS, Run, draw_dynamics, dynamics, execute, find_scheme, label
+from helmholtz_mim.experiments.comparison import liu_columns, perform, scheme, table_report, worlds_store
 from helmholtz_mim.records import against, per_seed
+from helmholtz_mim.layers import bernoulli
 from helmholtz_mim.measures.meaning import causal, complement, predictive
+
+
+def execute_all(runs, folder, report=exact_report):
+    """The tables of runs, made or found."""
+    return worlds_store(folder, report).complete(runs, perform)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +62,7 @@ def test_another_beginning_is_another_continuation(small, tmp_path):
 def test_other_seeds_records_and_spans_are_other_runs(tmp_path):
     run = Run(epochs=2, seeds=2)
     runs = [run, replace(run, seed=7), replace(run, records=2, span=2), run]
-    tables = [execute_all([each], tmp_path, processes=1) for each in runs]
+    tables = [execute_all([each], tmp_path) for each in runs]
     assert tables[0].equals(tables[3]) and len(list(tmp_path.iterdir())) == 3
     columns = ["step", "replica", "KL.recognition.0"]
     for table, each in zip(tables, runs, strict=True):
@@ -78,20 +74,20 @@ def test_the_same_run_is_made_once(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(comparison, "execute", lambda run, report: made.append(run) or execute(run, report))
     run = Run(epochs=1, seeds=1)
-    assert len(execute_all([run, run], tmp_path, processes=1)) == 2 * 2, "two records each"
-    execute_all([run], tmp_path, processes=1)
+    assert len(execute_all([run, run], tmp_path)) == 2 * 2, "two records each"
+    execute_all([run], tmp_path)
     assert made == [run] and len(list(tmp_path.iterdir())) == 1
 
 
 def test_what_is_measured_tells_tables_apart(tmp_path):
     run = Run(epochs=1, seeds=1)
-    few = execute_all([run], tmp_path, processes=1)
-    more = execute_all([run], tmp_path, table_report, processes=1)
+    few = execute_all([run], tmp_path)
+    more = execute_all([run], tmp_path, table_report)
     assert set(few) < set(more) and len(list(tmp_path.iterdir())) == 2
     with pytest.raises(FileNotFoundError, match="1 of 1 runs are missing"):
-        stored([run], tmp_path, largest_report)
+        worlds_store(tmp_path, largest_report).table([run])
     with pytest.raises(ValueError, match="measure cannot be told from others"):
-        execute_all([run], tmp_path, lambda machine, patterns: exact_report(machine, patterns), processes=1)
+        execute_all([run], tmp_path, lambda machine, patterns: exact_report(machine, patterns))
 
 
 largest_report = partial(exact_report, largest=30)
@@ -100,19 +96,19 @@ largest_report = partial(exact_report, largest=30)
 def test_a_table_is_the_same_file_each_time(tmp_path):
     run = Run(epochs=1, seeds=2)
     for folder in ("one", "two"):
-        execute_all([run], tmp_path / folder, processes=1)
+        execute_all([run], tmp_path / folder)
     (one,), (two,) = ((tmp_path / folder).iterdir() for folder in ("one", "two"))
     assert one.name == two.name and one.read_bytes() == two.read_bytes()
 
 
 def test_a_damaged_table_stops_the_work_before_it_begins(tmp_path, monkeypatch):
     run = Run(epochs=1, seeds=1)
-    execute_all([run], tmp_path, processes=1)
+    execute_all([run], tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-20])
     monkeypatch.setattr(comparison, "execute", None)
     with pytest.raises(ValueError, match=rf"^{path} is damaged.*: remove it, and helmholtz-mim makes it again$"):
-        execute_all([replace(run, seed=1), run], tmp_path, processes=1)
+        execute_all([replace(run, seed=1), run], tmp_path)
 
 
 def test_records_are_taken_at_the_end():
@@ -133,18 +129,19 @@ def test_paired_differences(small):
 
 def test_two_runs_are_never_pooled_into_one_row(tmp_path):
     runs = [Run(epochs=2, seeds=2, lr=lr, batch=batch) for batch, lr in ((100, 0.1), (300, 0.3))]
-    table = execute_all(runs, tmp_path, processes=1)
+    table = execute_all(runs, tmp_path)
     with pytest.raises(ValueError, match="add batch, lr to the columns"):
         per_seed(table, ["scheme"])
     apart = per_seed(table, ["scheme", "batch", "lr"])
     assert len(apart) == 4 and set(zip(apart.batch, apart.lr, strict=True)) == {(100, 0.1), (300, 0.3)}
 
 
-def test_the_printed_table_keeps_runs_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "execute_all", partial(execute_all, processes=1))
-    table = cli.experiment(lambda seeds: [Run(scheme="flip", epochs=1, batch=905, rate=r, seeds=seeds) for r in (0.05, 0.5)],
-                           exact_report, tmp_path, resume=False, seeds=2)  # fmt: skip
+def test_the_printed_table_keeps_runs_apart_and_names_schemes(tmp_path):
+    runs = [Run(scheme="flip", epochs=1, batch=905, rate=rate, seeds=2) for rate in (0.05, 0.5)]
+    execute_all(runs, tmp_path)
+    table = cli.experiment(lambda seeds: runs, exact_report, tmp_path, resume=True)
     assert len(table) == 2 and set(table.index.get_level_values("rate")) == {0.05, 0.5}
+    assert set(table.index.get_level_values("scheme")) == {"perturbation"}
 
 
 def test_the_published_columns_on_an_ignorant_machine():
@@ -160,6 +157,50 @@ def test_schemes_are_fresh_and_found_by_name():
     assert scheme("mim") is not scheme("mim")
     with pytest.raises(ValueError, match="did you mean 'categorical'"):
         scheme("categoric")
+
+
+class Sharp:
+    """The unit's own coin, sharpened: a rule from outside."""
+
+    color = "#123456"
+
+    def __init__(self, sharpness=2.0):
+        self.sharpness = sharpness
+
+    def __call__(self, layer, p, generator):
+        return bernoulli(torch.sigmoid(self.sharpness * torch.logit(p)), generator=generator)
+
+
+SHARP = f"{__name__}:Sharp"
+
+
+def test_a_rule_from_outside_is_a_scheme():
+    assert scheme(SHARP, sharpness=3.0).sharpness == 3.0
+    assert (label(SHARP), find_scheme(SHARP).color) == ("Sharp", "#123456")
+    assert (label("mim"), label("before"), label("a: b")) == ("MIM, factorial", "before", "a: b")
+    with pytest.raises(ValueError, match="has no option called rate: give one of sharpness"):
+        scheme(SHARP, rate=1.0)
+    for absent in ("absent:Sharp", f"{__name__}:Absent", ".:Sharp"):
+        with pytest.raises(ValueError, match=r"there is no scheme .*: write module:Class, with the module's folder on PYTHONPATH$"):
+            scheme(absent)
+
+
+def test_a_rule_from_outside_is_drawn_beside_the_others(tmp_path):
+    table = dynamics(tmp_path, seeds=2, pretrain=1, epochs=2, reports=2, schemes=("wake-sleep", SHARP), processes=1)
+    assert set(table.scheme) == {"before", "wake-sleep", SHARP} and not any(":" in path.name for path in tmp_path.iterdir())
+    legend = draw_dynamics(table).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["before: wake-sleep", "wake-sleep", "Sharp"]
+    assert legend.get_lines()[-1].get_color() == "#123456"
+
+
+def test_a_rule_from_outside_is_compared_on_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "dynamics", partial(dynamics, processes=1))
+    main(["compare", "--seeds", "2", "--pretrain", "1", "--epochs", "2", "--scheme", SHARP, "--out", str(tmp_path / "d")])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("Sharp", "MIM, factorial", "MIM, categorical", "perturbation"))
+    with pytest.raises(SystemExit, match="there is no scheme absent:Sharp"):
+        main(["compare", "--scheme", "absent:Sharp", "--out", str(tmp_path / "none")])
+    assert not (tmp_path / "none").exists()
 
 
 def test_causal_distributions_add_up(random_machine):
@@ -195,7 +236,7 @@ def test_compare_on_the_command_line(tmp_path, capsys):
     main(line)
     first = capsys.readouterr().out
     main(line)
-    assert capsys.readouterr().out == first and "categorical" in first
+    assert capsys.readouterr().out == first and "MIM, categorical" in first and "flip" not in first
     assert load(next((tmp_path / "d").glob("*.safetensors"))).replicas == (2,)
     assert not list((tmp_path / "d").glob("*partial*"))
 

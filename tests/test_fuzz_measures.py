@@ -31,7 +31,7 @@ from odd_inputs import (
 
 import helmholtz_mim as hm
 from helmholtz_mim import HelmholtzMachine, Patterns, exact_report
-from helmholtz_mim.measures.quality import Judge, quality_report
+from helmholtz_mim.measures.quality import Classifier, quality_report
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +157,7 @@ def test_early_stopping(x, patience, particles, seed, scores):
             assert len(stop.scores) == len(scores) + 1 and ends == (len(scores) - best >= patience)
 
 
-# Judges
+# Classifiers
 
 WEIGHTS = st.sampled_from([None, torch.zeros(3), torch.ones(4, 3), torch.eye(3), torch.ones(3, 3).double(), torch.zeros(2), 3])
 
@@ -166,30 +166,31 @@ WEIGHTS = st.sampled_from([None, torch.zeros(3), torch.ones(4, 3), torch.eye(3),
     layers=rarely(st.lists(st.tuples(WEIGHTS, WEIGHTS), max_size=3)),
     names=rarely(st.sampled_from([torch.arange(3), "abc"])), images=tables(4),
 )  # fmt: skip
-def test_judges(layers, names, images):
-    judge = attempt(Judge, layers, names)
-    if judge is not REFUSED:
-        found = attempt(judge.outputs, images)
+def test_classifiers(layers, names, images):
+    classifier = attempt(Classifier, layers, names)
+    if classifier is not REFUSED:
+        found = attempt(classifier.outputs, images)
         assert found is REFUSED or (found.shape == images.shape[:1] and found.max() < 3)
-        assert found is REFUSED or len(attempt(judge, images)) == len(found)
+        assert found is REFUSED or len(attempt(classifier, images)) == len(found)
 
 
 @cases(images=tables(3), labels=rarely(tables(1)), hidden=efforts, epochs=efforts, seed=rarely(seeds), few=3, many=300)
-def test_trained_judges(images, labels, hidden, epochs, seed):
+def test_trained_classifiers(images, labels, hidden, epochs, seed):
     labels = labels[:, 0] if getattr(labels, "ndim", 0) == 2 and labels.shape[1] else labels
-    judge = attempt(Judge.trained, images, labels, hidden=hidden, epochs=epochs, seed=seed)
-    assert judge is REFUSED or set(judge(images).tolist()) <= set(labels.int().tolist())
+    classifier = attempt(Classifier.trained, images, labels, hidden=hidden, epochs=epochs, seed=seed)
+    assert classifier is REFUSED or set(classifier(images).tolist()) <= set(labels.int().tolist())
 
 
 @cases(data=st.data(), k=counts, resamples=efforts, generator=rarely(st.just(seeded())), few=4, many=600)
 def test_quality(data, k, resamples, generator):
     images, real, seen = (data.draw(tables(4, rows)) for rows in (6, 7, 3))
-    judge = Judge([(torch.ones(4, 3).double(), torch.zeros(3)), (torch.eye(3).double(), torch.zeros(3).double())], torch.arange(3))
+    eye, third = torch.eye(3).double(), torch.zeros(3)
+    classifier = Classifier([(torch.ones(4, 3).double(), third), (eye, third.double())], torch.arange(3))
     seen = data.draw(st.sampled_from([None, seen]))
-    report = attempt(quality_report, images, real, judge, seen, k=k, resamples=resamples, generator=generator)
+    report = attempt(quality_report, images, real, classifier, seen, k=k, resamples=resamples, generator=generator)
     if report is not REFUSED and images.ndim == 2:
         of, (a, b) = report.set_index("measure").value, (v.double().numpy() for v in (images, real))
-        sums = [v.sum(1) for v in (a, b)]  # which three features of this judge are
+        sums = [v.sum(1) for v in (a, b)]  # which three features of this classifier are
         reach = [np.sort(abs(s[:, None] - s), 1)[:, k] * (1 + 1e-9) for s in sums]
         near = [(abs(sums[1 - i][:, None] - sums[i]) <= reach[i]).any(1).mean() for i in (1, 0)]
         assert [of["precision"], of["recall"]] == pytest.approx(near)

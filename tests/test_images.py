@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch.testing import assert_close
 
-from helmholtz_mim import binarise, digits, grey_digits, grey_mnist, images, mnist
-from helmholtz_mim.data.images import FILES, SPLITS, darker, mnist_file, read_idx
+from helmholtz_mim import binarise, digits, grey_digits, grey_mnist, mnist
+from helmholtz_mim.data import images
+from helmholtz_mim.data.images import FILES, SPLITS, mnist_file, read_idx
 
 SHARED = Path(__file__).parents[2] / "shared/data"
 FOLDER = os.environ.get("HELMHOLTZ_MIM_DATA") or str(SHARED)
@@ -201,7 +202,7 @@ def test_thresholds(here):
     for threshold in (0.0, 0.25, 0.99):
         assert_close(mnist("test", threshold=threshold).bits, (grey > threshold).to(grey))
     exactly = torch.tensor([[0.0, 0.5, 0.51, 1.0]])
-    assert darker(exactly).bits.tolist() == [[0, 0, 1, 1]]
+    assert binarise(exactly).bits.tolist() == [[0, 0, 1, 1]]
     for wrong in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match="threshold lies between 0 and 1"):
             mnist("test", threshold=wrong)
@@ -210,12 +211,12 @@ def test_thresholds(here):
 @pytest.mark.parametrize("level", [255.0, -0.1, float("nan")])
 def test_grey_levels_lie_between_zero_and_one(level, generator):
     grey = torch.tensor([[0.0, 0.5, level]])
-    for black_and_white in (darker, lambda grey: binarise(grey, generator=generator)):
+    for black_and_white in (binarise, lambda grey: binarise(grey, generator=generator)):
         with pytest.raises(ValueError, match="grey levels lie between 0 and 1"):
             black_and_white(grey)
         with pytest.raises(ValueError, match="grey levels are real numbers"):
             black_and_white(grey + 1j)
-    assert darker([[0, 1], [1, 0]]).bits.tolist() == binarise(np.eye(2)[::-1], generator=generator).bits.tolist() == [[0, 1], [1, 0]]
+    assert binarise([[0, 1], [1, 0]]).bits.tolist() == binarise(np.eye(2)[::-1], generator=generator).bits.tolist() == [[0, 1], [1, 0]]
 
 
 def test_dynamic_digits_are_tossed_by_their_grey_level(here, generator):

@@ -68,6 +68,13 @@ def test_importing_the_package_brings_no_development_tool(installed):
     assert python(code, installed).split() == [str(installed / "helmholtz_mim/__init__.py"), "[]"]
 
 
+def test_importing_the_package_loads_nothing_that_waits_until_it_is_needed():
+    heavy = ("numba", "scipy", "matplotlib", "sklearn", "ipywidgets")
+    code = f"import sys, helmholtz_mim; print(*(name for name in {heavy} if name in sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not run.stdout.split()
+
+
 def test_the_example_of_the_readme_runs(installed):
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)[1]
     assert "epochs=600" in code, "shortened here"

@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from helmholtz_mim.layers import bernoulli
-from helmholtz_mim.measures.quality import Heap, Judge, apart, closer, hamming, nearest, neighbours, quality_report, resamplings, transport
+from helmholtz_mim.measures.quality import Classifier, ImageSet, apart, bootstrap, closer, hamming, nearest, neighbours
+from helmholtz_mim.measures.quality import quality_report, transport
 
 
 @pytest.fixture
-def judge(generator):
-    """A judge of nine pixels with random weights, which names the classes 3, 5 and 8."""
+def classifier(generator):
+    """A classifier of nine pixels with random weights, which names the classes 3, 5 and 8."""
     options = dict(generator=generator, dtype=torch.float64)
     layers = [(torch.randn(n, m, **options), torch.randn(m, **options)) for n, m in ((9, 6), (6, 3))]
-    return Judge(layers, torch.tensor([3, 5, 8]))
+    return Classifier(layers, torch.tensor([3, 5, 8]))
 
 
 @pytest.fixture
@@ -24,41 +25,41 @@ def coins(generator):
     return lambda *shape, p=0.4: bernoulli(torch.full(shape, p), generator=generator)
 
 
-def report(generated, real, judge, seen=None, resamples=50, seed=0, **options):
+def report(generated, real, classifier, seen=None, resamples=50, seed=0, **options):
     generator = torch.Generator().manual_seed(seed)
-    return quality_report(generated, real, judge, seen, resamples=resamples, generator=generator, **options)
+    return quality_report(generated, real, classifier, seen, resamples=resamples, generator=generator, **options)
 
 
 def values(table, replica=0):
     return table[table.replica == replica].set_index("measure").value.to_dict()
 
 
-def test_a_heap_against_itself(judge, coins, seed):
+def test_a_set_against_itself(classifier, coins, seed):
     heap = coins(60, 9)
-    v = values(report(heap, heap, judge, seed=seed))
+    v = values(report(heap, heap, classifier, seed=seed))
     assert [v["precision"], v["recall"], v["coverage"]] == pytest.approx([1] * 3) and v["density"] > 1 - 1e-9
     assert v["classes off"] == v["pairs off"] == 0
     assert "copies" not in v, "nothing is said about memory unless the seen images are given"
 
 
-def test_what_is_remembered(judge, coins, seed):
+def test_what_is_remembered(classifier, coins, seed):
     real, seen = coins(50, 9), coins(50, 9)
-    thief = values(report(seen, real, judge, seen, seed=seed))
+    thief = values(report(seen, real, classifier, seen, seed=seed))
     assert thief["copies"] == pytest.approx(1) and thief["closer than unseen"] > 0.5
-    assert values(report(real, real, judge, seen, seed=seed))["closer than unseen"] == pytest.approx(0.5)
+    assert values(report(real, real, classifier, seen, seed=seed))["closer than unseen"] == pytest.approx(0.5)
 
 
-def test_the_order_of_images_does_not_matter(judge, coins):
+def test_the_order_of_images_does_not_matter(classifier, coins):
     generated, real = coins(40, 9), coins(40, 9)
-    one, other = (values(report(heap, real, judge, real)) for heap in (generated, generated.flip(0)))
+    one, other = (values(report(heap, real, classifier, real)) for heap in (generated, generated.flip(0)))
     assert one == pytest.approx(other)
 
 
-def test_replicas_are_judged_one_by_one(judge, coins):
+def test_replicas_are_judged_one_by_one(classifier, coins):
     stack, real = coins(2, 3, 40, 9), coins(40, 9)
-    table = report(stack, real, judge)
+    table = report(stack, real, classifier)
     assert sorted(table.replica.unique()) == [*range(6)]
-    assert values(table, 4) == pytest.approx(values(report(stack[1, 1], real, judge)))
+    assert values(table, 4) == pytest.approx(values(report(stack[1, 1], real, classifier)))
     assert (table.low <= table.value).all() and (table.value <= table.high).all()
 
 
@@ -70,13 +71,13 @@ def test_intervals_of_pairs_are_true(generator):
     true = np.std([transport(*pair).item() for pair in curves])
     claimed = []
     for a, b in heaps[:20]:
-        rows = [2 * resamplings(count, 200, generator) @ apart(h) - apart(h).mean(0) for h in (a, b)]
+        rows = [2 * bootstrap(count, 200, generator) @ apart(h) - apart(h).mean(0) for h in (a, b)]
         claimed.append(transport(*rows)[1:].std().item())
     assert np.mean(claimed) == pytest.approx(true, rel=0.2)
 
 
 def test_resampling_weighs_each_image_by_how_often_it_is_drawn(generator):
-    weights = resamplings(7, 10_000, generator)
+    weights = bootstrap(7, 10_000, generator)
     assert torch.allclose(weights.sum(-1), torch.ones(10_001)) and torch.equal(weights[0], torch.full((7,), 1 / 7))
     assert torch.allclose((weights * 7).round(), weights * 7)
     assert (weights[1:].mean(0) - 1 / 7).abs().max() < 0.01
@@ -109,66 +110,65 @@ def test_equal_images_share_a_ball_of_no_size():
     assert neighbours(collapsed, others, 3)["coverage"].mean() == 0
 
 
-def test_a_judge_learns_and_repeats_itself(coins, seed):
+def test_a_classifier_learns_and_repeats_itself(coins, seed):
     images = torch.cat([coins(60, 9, p=0.1), coins(60, 9, p=0.9)])
     labels = torch.tensor([4] * 60 + [7] * 60)
-    judge, again = (Judge.trained(images, labels, hidden=(8,), epochs=400, seed=seed) for _ in range(2))
-    assert (judge(images) == labels).double().mean() > 0.9 and set(judge(images).tolist()) == {4, 7}
-    assert torch.equal(judge.features(images), again.features(images))
-    assert judge.features(images).shape == (120, 8) and (judge.features(images) >= 0).all()
+    classifier, again = (Classifier.trained(images, labels, hidden=(8,), epochs=400, seed=seed) for _ in range(2))
+    assert (classifier(images) == labels).double().mean() > 0.9 and set(classifier(images).tolist()) == {4, 7}
+    assert torch.equal(classifier.features(images), again.features(images))
+    assert classifier.features(images).shape == (120, 8) and (classifier.features(images) >= 0).all()
 
 
-def test_mistakes_get_one_sentence(judge, coins, monkeypatch):
+def test_mistakes_get_one_sentence(classifier, coins, monkeypatch):
     real = coins(10, 9)
     with pytest.raises(ValueError, match="black and white"):
-        Heap.of(real / 2, judge)
+        ImageSet.of(real / 2, classifier)
     with pytest.raises(ValueError, match="k between 1 and 9, not 10"):
-        report(real, real, judge, k=10)
+        report(real, real, classifier, k=10)
     with pytest.raises(ValueError, match="resamples is a whole number of at least 2"):
-        report(real, real, judge, resamples=1)
+        report(real, real, classifier, resamples=1)
     with pytest.raises(ValueError, match="k is a whole number of at least 1, not None"):
-        report(real, real, judge, k=None)
+        report(real, real, classifier, k=None)
     for images in (real[0], real[:, 1:], real[:0]):
-        with pytest.raises(ValueError, match=r"pixels|this judge looks at images"):
-            report(images, real, judge)
+        with pytest.raises(ValueError, match=r"pixels|this classifier looks at images"):
+            report(images, real, classifier)
     with pytest.raises(ValueError, match="real numbers"):
-        report(real * (1 + 0j), real, judge)
+        report(real * (1 + 0j), real, classifier)
     monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
     with pytest.raises(ImportError, match="pip install"):
-        report(real, real, judge)
+        report(real, real, classifier)
 
 
-def test_names_of_a_judge_are_a_tensor():
+def test_names_of_a_classifier_are_a_tensor():
     layers = [[torch.ones(4, 3), torch.zeros(3)]]
-    assert Judge(layers, torch.arange(3))(torch.ones(2, 4)).shape == (2,)
+    assert Classifier(layers, torch.arange(3))(torch.ones(2, 4)).shape == (2,)
     for names in ("abc", torch.arange(2), [0, 1, 2]):
         with pytest.raises(ValueError, match="a name per output"):
-            Judge(layers, names)
+            Classifier(layers, names)
 
 
 def test_runs_on_mnist_are_judged_and_what_is_missing_is_made(tmp_path, monkeypatch):
     """On made-up digits, in two classes."""
-    from helmholtz_mim import mnist_online as online
+    from helmholtz_mim.experiments import online
 
     torch.set_default_dtype(torch.float32)
     grey = torch.cat([torch.rand(60, 784, generator=torch.Generator().manual_seed(label)) * (label + 1) / 2 for label in (0, 1)])
     labels = torch.tensor([0, 1]).repeat_interleave(60)
     monkeypatch.setattr(online, "grey_mnist", lambda split: (grey, labels))
-    monkeypatch.setattr(online, "mnist", lambda split: online.darker(grey, 0.3))
-    monkeypatch.setattr(online, "SIZES", (784, 4, 2), raising=False)
-    runs = [online.OnlineRun(name, seeds=2, images=1000, test=10) for name in ("wake-sleep", "mim")]
-    online.do_online(runs, tmp_path)
+    monkeypatch.setattr(online, "mnist", lambda split: online.binarise(grey, threshold=0.3))
+    runs = [online.OnlineRun(name, seeds=2, images=1000, test=10, hidden=(4, 2)) for name in ("wake-sleep", "mim")]
+    online.complete_online(runs, tmp_path)
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".csv"}
-    assert len(first) == 5 and online.kept_online(tmp_path).path(online.EDGES, "quality.csv").name in first
-    quality = online.stored_online(runs, tmp_path, "quality.csv")
+    assert len(first) == 5 and online.online_store(tmp_path).path(online.EDGES, "quality.csv").name in first
+    quality = online.online_store(tmp_path, "quality.csv").table(runs)
     assert set(quality.scheme) == {"wake-sleep", "mim"} and quality.groupby(["scheme", "replica"]).size().eq(10).all()
-    online.kept_online(tmp_path).path(runs[1], "quality.csv").unlink()
+    online.online_store(tmp_path).path(runs[1], "quality.csv").unlink()
     with pytest.raises(FileNotFoundError, match="1 of 2 runs are missing"):
-        online.stored_online(runs, tmp_path, "quality.csv")
-    monkeypatch.setattr(online, "judge_edges", None)
-    online.do_online(runs, tmp_path)
+        online.online_store(tmp_path, "quality.csv").table(runs)
+    monkeypatch.setattr(online, "edge_quality", None)
+    online.complete_online(runs, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".csv"} == first
-    assert set(online.mnist_judge("dynamic")(grey.round()).tolist()) <= {0, 1}
+    assert set(online.mnist_classifier(torch.Generator().manual_seed(0))(grey.round()).tolist()) <= {0, 1}
 
 
 ONES, BIASES, NAMES = torch.ones(4, 3), torch.zeros(3), torch.arange(3)
@@ -178,25 +178,25 @@ ONES, BIASES, NAMES = torch.ones(4, 3), torch.zeros(3), torch.arange(3)
     "layers, names",
     [([], NAMES), ([(ONES, BIASES), (ONES, BIASES)], NAMES), ([(ONES, BIASES)], NAMES[:2]), (None, NAMES)],
 )
-def test_what_does_not_make_a_judge_is_refused(layers, names):
-    with pytest.raises(ValueError, match="a judge is pairs of weights"):
-        Judge(layers, names)
+def test_what_does_not_make_a_classifier_is_refused(layers, names):
+    with pytest.raises(ValueError, match="a classifier is pairs of weights"):
+        Classifier(layers, names)
 
 
-def test_a_judge_looks_at_images_of_its_own_size():
-    judge = Judge([(ONES, BIASES)], NAMES)
-    with pytest.raises(ValueError, match=r"this judge looks at images \(images, 4\), not \(2, 5\)"):
-        judge(torch.ones(2, 5))
-    assert judge(torch.ones(2, 4)).tolist() == [0, 0], "of single precision, too"
+def test_a_classifier_looks_at_images_of_its_own_size():
+    classifier = Classifier([(ONES, BIASES)], NAMES)
+    with pytest.raises(ValueError, match=r"this classifier looks at images \(images, 4\), not \(2, 5\)"):
+        classifier(torch.ones(2, 5))
+    assert classifier(torch.ones(2, 4)).tolist() == [0, 0], "of single precision, too"
 
 
 @pytest.mark.parametrize(
     "change",
     [dict(images=torch.ones(3)), dict(images=torch.ones(2, 4) / 2), dict(labels=torch.ones(2) / 2), dict(seed=2**32), dict(epochs=None)],
 )
-def test_a_judge_is_not_trained_by_mistakes(change):
-    with pytest.raises(ValueError, match=r"a judge learns from images|seed of a judge is below|epochs is a whole number"):
-        Judge.trained(**dict(images=torch.ones(2, 4), labels=torch.arange(2)) | change)
+def test_a_classifier_is_not_trained_by_mistakes(change):
+    with pytest.raises(ValueError, match=r"a classifier learns from images|seed of a classifier is below|epochs is a whole number"):
+        Classifier.trained(**dict(images=torch.ones(2, 4), labels=torch.arange(2)) | change)
 
 
 @pytest.mark.parametrize(
@@ -206,4 +206,4 @@ def test_a_judge_is_not_trained_by_mistakes(change):
 def test_mistakes_are_met_with_a_sentence(change):
     options = dict(generated=torch.ones(9, 4), real=torch.ones(9, 4), k=2, resamples=3, generator=torch.Generator()) | change
     with pytest.raises(ValueError, match=r"whole number|images"):
-        quality_report(judge=Judge([(ONES, BIASES)], NAMES), **options)
+        quality_report(classifier=Classifier([(ONES, BIASES)], NAMES), **options)

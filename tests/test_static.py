@@ -1,5 +1,7 @@
 """The table of static MNIST, on a file of noise: runs have names of their own, are done once, and say what is missing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,23 +10,22 @@ import torch
 from helmholtz_mim.machine import HelmholtzMachine, load, save
 from helmholtz_mim.experiments.online import dreams_of
 from helmholtz_mim.experiments.static import (
+    FURTHER,
     KEPT,
     METHODS,
-    RATES,
     SWITCHES,
     VARIANTS,
     StaticRun,
-    climb_static,
-    do_static,
-    further_ladders,
     kept,
-    kept_static,
     long_runs,
+    perform_further,
+    perform_static,
     search_runs,
     shape_runs,
     static_runs,
-    stored_static,
+    static_store,
 )
+from helmholtz_mim.store import Summary
 
 QUICK = {"hidden": (6, 4), "epochs": 1, "count": 20, "particles": 10}
 
@@ -41,65 +42,62 @@ def noise(tmp_path, monkeypatch):
 
 def test_runs_have_files_of_their_own(tmp_path):
     runs = search_runs() + shape_runs() + static_runs() + long_runs()
-    assert len({kept_static(tmp_path).path(run) for run in runs}) == len(set(runs)) == len(runs)
+    assert len({static_store(tmp_path).path(run) for run in runs}) == len(set(runs)) == len(runs)
     assert set(KEPT) == {*long_runs(seeds=1), *SWITCHES}
 
 
 def test_every_method_has_a_rate_that_was_searched():
-    assert set(RATES) == set(METHODS)
     searched = {(run.method, run.lr) for run in search_runs()}
-    assert all((method, rate) in searched for method, rate in RATES.items() if method != "rws + mim")
+    assert all((name, method.lr) in searched for name, method in METHODS.items() if name != "rws + mim")
 
 
 @pytest.mark.parametrize("method", ["wake-sleep", "mim by a coin", "rws + mim"])
 def test_a_run_is_done_once_and_read_back(method, tmp_path):
     run = StaticRun(method, **QUICK)
-    do_static([run], tmp_path)
-    table = stored_static([run], tmp_path)
+    store = static_store(tmp_path)
+    table = store.complete([run], perform_static)
     assert table.particles.tolist() == [1, 10] and (table.nats < 0).all() and (table.method == method).all()
-    history = stored_static([run], tmp_path, "history.csv")
+    history = store.table([run], "history.csv")
     assert set(history.measure) == {"active", "I upper bound", "L10"}
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    do_static([run], tmp_path)
+    assert store.complete([run], perform_static).equals(table)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert not list(tmp_path.glob("*partial*"))
-    assert dreams_of(run, kept_static(tmp_path)).shape == (100, 784)
+    assert dreams_of(run, static_store(tmp_path)).shape == (100, 784)
 
 
 def test_the_same_run_ends_the_same(tmp_path):
     tables = []
     for folder in ("one", "two"):
-        do_static([StaticRun("mim annealed", **QUICK)], tmp_path / folder)
-        tables.append(stored_static([StaticRun("mim annealed", **QUICK)], tmp_path / folder))
+        tables.append(static_store(tmp_path / folder).complete([StaticRun("mim annealed", **QUICK)], perform_static))
     pd.testing.assert_frame_equal(*tables)
 
 
 def test_kept_machines_can_be_judged_further(tmp_path, monkeypatch):
-    run = StaticRun("mim", **QUICK)
+    run, store = StaticRun("mim", **QUICK | {"particles": StaticRun.particles}), static_store(tmp_path)
     monkeypatch.setattr("helmholtz_mim.experiments.static.KEPT", [run])
-    monkeypatch.setattr("helmholtz_mim.experiments.static.long_runs", lambda seeds: [run])
-    do_static([run], tmp_path)
-    assert load(kept_static(tmp_path).path(run, "safetensors")).prior.bias.dtype == torch.float16
-    assert kept(run, tmp_path).prior.bias.dtype == torch.float32
-    climb_static(tmp_path, particles=100)
-    assert kept_static(tmp_path).read(further_ladders(100)).particles.tolist() == [1, 10, 100]
+    store.complete([run], perform_static)
+    assert load(store.path(run, "safetensors")).prior.bias.dtype == torch.float16
+    assert kept(run, store).prior.bias.dtype == torch.float32
+    further = Summary("further", (replace(run, particles=100),))
+    assert store.complete([further], perform_further).particles.tolist() == [1, 10, 100]
     with pytest.raises(FileNotFoundError, match="helmholtz-mim table static makes them"):
-        kept_static(tmp_path).read(further_ladders(10))
+        store.read(FURTHER)
 
 
 def test_the_weights_of_another_run_are_refused(tmp_path):
     runs = [StaticRun("mim", **QUICK), StaticRun("mim", seed=1, **QUICK)]
-    store = kept_static(tmp_path)
+    store = static_store(tmp_path)
     save(HelmholtzMachine((784, 6, 4), bias=True), store.path(runs[0], "safetensors"), **store.record(runs[0]))
-    assert kept(runs[0], tmp_path).sizes == (784, 6, 4)
+    assert kept(runs[0], store).sizes == (784, 6, 4)
     store.path(runs[0], "safetensors").rename(store.path(runs[1], "safetensors"))
     with pytest.raises(ValueError, match="was not made by this run: remove it, and helmholtz-mim table static makes it again"):
-        kept(runs[1], tmp_path)
+        kept(runs[1], store)
 
 
 def test_missing_runs_name_the_command(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"2 of 2 runs are missing .* helmholtz-mim table static"):
-        stored_static([StaticRun(seed=0), StaticRun(seed=1)], tmp_path)
+        static_store(tmp_path).table([StaticRun(seed=0), StaticRun(seed=1)])
 
 
 @pytest.mark.parametrize("method", [*METHODS, *VARIANTS])

@@ -6,13 +6,11 @@ __all__ = ['train_by_the_book', 'layer_legends', 'draw_layers']
 # %% ../../nbs/11_collapse.ipynb #09-02
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from ..patterns import Patterns
 from ..data.worlds import SIZES, dataset
 from ..pushforward import downward, upward
 from ..measures.exact import exact_report
-from ..figures import plot_layers
 from ..machine import HelmholtzMachine
 from ..protocol import TrainConfig
 from ..training import train
@@ -45,7 +43,9 @@ def layer_legends(report: pd.DataFrame) -> list[tuple[str, str]]:
     return legends
 
 
-def draw_layers(machine: HelmholtzMachine, patterns: Patterns, title: str | None = None) -> Figure:
+def draw_layers(machine: HelmholtzMachine, patterns: Patterns, title: str | None = None):
     "The state probabilities of every layer of one machine, with exact legends: Figures 1 and 2."
+    from helmholtz_mim.figures import plot_layers
+
     legends = layer_legends(exact_report(machine, patterns))
     return plot_layers(upward(machine, patterns), downward(machine), legends, title=title)

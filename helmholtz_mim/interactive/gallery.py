@@ -2,16 +2,16 @@
 
 # %% auto #0
 __all__ = ['NEVER', 'DIAL', 'step_machine', 'channel_inspector', 'guess_entropies', 'collapse_lab', 'likelier', 'interleave_dial',
-           'generative_blocks', 'latent_switches']
+           'generative_blocks', 'latent_switches', 'album']
 
 # %% ../../nbs/37_gallery.ipynb #g-02
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
 
 from ..data.worlds import SIZES, well_formed
-from .page import Interactive, Picture, packed
+from .page import Interactive, Picture, image_tag, packed, small_png
 from ..layers import BinaryLayer, encode
 from ..machine import HelmholtzMachine
 from ..patterns import Patterns
@@ -214,3 +214,13 @@ def latent_switches(
         "Where layers are alive, a switch adds and takes away strokes; where they have collapsed, it hardly matters."
     )
     return Interactive("latent_switches", state, alt, caption, picture)
+
+# %% ../../nbs/37_gallery.ipynb #g-28b
+def album(pictures: dict[str, Picture], control: Callable, label: str = ""):
+    "Pictures in one place, chosen by their names with a control of ipywidgets, such as `SelectionSlider` or `ToggleButtons`."
+    from ipywidgets import HTML, Stack, VBox, jslink
+
+    pages = [HTML(image_tag(small_png(picture), f"{label} {name}".strip())) for name, picture in pictures.items()]
+    chosen, stack = control(options=list(pictures), index=0, description=label), Stack(pages, selected_index=0)
+    jslink((chosen, "index"), (stack, "selected_index"))
+    return VBox([chosen, stack])

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['IMPORT', 'EXPORT', 'TRAITS', 'ASIDE', 'VIEW', 'source', 'needed', 'bundle', 'traits', 'Picture', 'Interactive',
-           'small_png', 'packed']
+           'small_png', 'image_tag', 'packed']
 
 # %% ../../nbs/36_interactive.ipynb #b-02
 import base64
@@ -86,7 +86,7 @@ class Interactive:
         state = json.dumps(self.model, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
         key = f"{self.name}-{sha256(state.encode()).hexdigest()[:8]}"
         code = bundle(self.name).replace(EXPORT, f'mount(render, "{key}", {state});\n')
-        instead = f"<noscript>{_image(self.picture, self.alt)}<p>{html.escape(self.caption)}</p></noscript>"
+        instead = f"<noscript>{image_tag(self.picture, self.alt)}<p>{html.escape(self.caption)}</p></noscript>"
         return f'<div data-figure="{key}">{instead}</div>\n<script type="module">\n{code}</script>'
 
     def page(self) -> str:
@@ -149,7 +149,8 @@ def small_png(figure: Picture, dpi: int = 60) -> bytes:
     return small.getvalue()
 
 
-def _image(png, alt):
+def image_tag(png, alt: str) -> str:
+    "A picture inside a page; its words where there is none."
     if png is None:
         return f"<p>{html.escape(alt)}</p>"
     return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'

@@ -14,6 +14,7 @@ from ..layers import Generator
 from ..protocol import LocalOptimizer
 from ..rule import Rule, in_turn, sample
 
+
 # %% ../../nbs/08_training.ipynb #ws-05
 @dataclass
 class Phase:
