@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'LAYERS', 'layer_color', 'tidy', 'plot_layers', 'plot_history', 'mean_interval', 'Film', 'film_layers',
-           'gathered', 'plot_patterns', 'plot_digits', 'plot_weights']
+           'gathered', 'plot_patterns', 'plot_digits', 'plot_weights', 'plot_quality']
 
 # %% ../nbs/35_figures.ipynb #a-02
 from collections.abc import Sequence
@@ -224,3 +224,26 @@ def plot_weights(weights: Sequence, names: Sequence[str]) -> Figure:
         ax.set(xticks=[], yticks=[], title=name)
     fig.colorbar(picture, ax=axes, shrink=0.8)
     return fig
+
+# %% ../nbs/35_figures.ipynb #a-20c
+def plot_quality(
+    report: pd.DataFrame,  # columns scheme, replica, measure, value
+    measures: Sequence[str],
+    *,
+    edges: pd.DataFrame | None = None,  # the measures of images to compare with, one row each
+    colors: dict | None = None,
+) -> np.ndarray:
+    "A panel for each measure: every seed a point, for each scheme the mean over its seeds with a 95 % interval."
+    size = (2.1 * len(measures), 2.9)
+    axes = plt.subplots(1, len(measures), figsize=size, layout="constrained", squeeze=False)[1][0]
+    for ax, measure in zip(axes, measures, strict=True):
+        groups = list(report[report.measure == measure].groupby("scheme", sort=False).value)
+        for x, (name, values) in enumerate(groups):
+            low, high = mean_interval(values.mean(), values.sem(), len(values))
+            ax.plot([x] * len(values), values, ".", color="#999999", ms=4)
+            ax.errorbar(x, values.mean(), (high - low) / 2, fmt="o", ms=5, capsize=3, color=(colors or {}).get(name, "black"))
+        for style, value in zip(("--", ":"), [] if edges is None else edges[measure], strict=False):
+            ax.axhline(value, color="#999999", lw=0.8, ls=style, zorder=0)
+        tidy(ax).set(title=measure, xticks=range(len(groups)), xlim=(-0.5, len(groups) - 0.5))
+        ax.set_xticklabels([name for name, _ in groups], fontsize=8, rotation=30, ha="right", rotation_mode="anchor")
+    return axes

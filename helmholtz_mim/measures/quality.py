@@ -2,8 +2,7 @@
 
 # %% auto #0
 __all__ = ['borrowed', 'Classifier', 'shares', 'shares_entropy', 'total_variation', 'within', 'neighbours', 'hamming', 'apart',
-           'transport', 'plot_apart', 'nearest', 'closer', 'bootstrap', 'ImageSet', 'compare', 'quality_report',
-           'plot_quality']
+           'transport', 'nearest', 'closer', 'bootstrap', 'ImageSet', 'compare', 'quality_report']
 
 # %% ../../nbs/22_quality.ipynb #17a-02
 import warnings
@@ -12,15 +11,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor
 
 from ..arguments import check_generator, real_numbers, shown, whole, wholes
-from ..figures import mean_interval, tidy
 
 # %% ../../nbs/22_quality.ipynb #17a-09
 def borrowed(module: str):
@@ -150,16 +146,6 @@ def transport(p: Tensor, q: Tensor) -> Tensor:
     "Earth mover's distance between distributions of a whole number, in the last dimension."
     return (p.cumsum(-1) - q.cumsum(-1)).abs().sum(-1)
 
-# %% ../../nbs/22_quality.ipynb #17a-33
-def plot_apart(curves: dict, *, colors: dict | None = None, ax: Axes | None = None) -> Axes:
-    "Histograms of distances between two images of a set, one curve per set: shares of `(pixels + 1,)` distances."
-    ax = ax or plt.subplots(figsize=(8, 2.8), layout="constrained")[1]
-    for name, curve in curves.items():
-        ax.plot(np.asarray(curve), label=name, color=(colors or {}).get(name))
-    ax.set(xlabel="pixels in which two images differ", ylabel="share of pairs")
-    ax.legend(frameon=False, fontsize=8)
-    return tidy(ax)
-
 # %% ../../nbs/22_quality.ipynb #17a-38
 def nearest(images: Tensor, others: Tensor, block: int = 500) -> Tensor:
     "The pixels in which each image differs from the nearest of the others: `(images,)`."
@@ -237,28 +223,3 @@ def quality_report(
             value, half = values[0].item(), 1.96 * values[1:].std().item()
             rows.append((replica, name, value, value - half, value + half))
     return pd.DataFrame(rows, columns=["replica", "measure", "value", "low", "high"])
-
-# %% ../../nbs/22_quality.ipynb #17a-55
-def plot_quality(
-    report: pd.DataFrame,  # columns replica, measure, value, and the one that tells groups apart
-    measures: Sequence[str],
-    *,
-    by: str = "scheme",
-    edges: pd.DataFrame | None = None,  # the measures of sets to compare with, one row each
-    colors: dict | None = None,
-    axes: Sequence[Axes] | None = None,
-) -> Sequence[Axes]:
-    "A panel for each measure: every seed a point, for each group the mean over its seeds with a 95 % interval."
-    size = (2.1 * len(measures), 2.9)
-    axes = plt.subplots(1, len(measures), figsize=size, layout="constrained")[1] if axes is None else axes
-    for ax, measure in zip(axes, measures, strict=True):
-        groups = list(report[report.measure == measure].groupby(by, sort=False).value)
-        for x, (name, values) in enumerate(groups):
-            low, high = mean_interval(values.mean(), values.sem(), len(values))
-            ax.plot([x] * len(values), values, ".", color="#999999", ms=4)
-            ax.errorbar(x, values.mean(), (high - low) / 2, fmt="o", ms=5, capsize=3, color=(colors or {}).get(name, "black"))
-        for style, value in zip(("--", ":"), [] if edges is None else edges[measure], strict=False):
-            ax.axhline(value, color="#999999", lw=0.8, ls=style, zorder=0)
-        tidy(ax).set(title=measure, xticks=range(len(groups)), xlim=(-0.5, len(groups) - 0.5))
-        ax.set_xticklabels([name for name, _ in groups], fontsize=8, rotation=30, ha="right", rotation_mode="anchor")
-    return axes
