@@ -124,6 +124,46 @@ def test_what_is_missing_names_who_makes_it(tmp_path):
             missing()
 
 
+# Many runs
+
+
+def leave(run, place):
+    """A table of one number, and a word beside it."""
+    place.write(run, pd.DataFrame({"x": [run.seed]}))
+    place.write(run, pd.DataFrame({"word": ["done"]}), "word.csv")
+
+
+def test_what_is_missing_is_performed_once(tmp_path):
+    place, performed = Store(tmp_path, "the test", kind="csv.gz"), []
+
+    def perform(run, place):
+        performed.append(run.seed)
+        leave(run, place)
+
+    runs = [Run(seed=2), Run(seed=1), Run(seed=2)]
+    table = place.complete(runs, perform, "word.csv")
+    assert table.x.tolist() == [2, 1, 2] and performed == [2, 1]
+    assert place.table(runs[:2], "word.csv").word.tolist() == ["done", "done"]
+    place.path(runs[0], "word.csv").unlink()
+    assert place.complete(runs, perform, "word.csv").equals(table) and performed == [2, 1, 2]
+    place.complete(runs, perform, resume=False)
+    assert performed == [2, 1, 2, 2, 1]
+
+
+def test_processes_make_no_difference(tmp_path):
+    runs = [Run(seed=seed) for seed in range(3)]
+    one, two = (Store(tmp_path / str(n), "the test").complete(runs, leave, processes=n) for n in (1, 2))
+    assert one.equals(two) and one.x.tolist() == [0, 1, 2]
+
+
+def test_settings_are_columns_where_the_table_has_none_of_that_name(tmp_path):
+    place, run = Store(tmp_path, "the test"), StaticRun("mim", (20, 10), seed=5)
+    place.write(run, pd.DataFrame({"particles": [1, 10]}))
+    table = place.table([run])
+    assert table.particles.tolist() == [1, 10] and (table.hidden == "20-10").all() and (table.seed == 5).all()
+    assert "fraction" not in table, "nothing is said of what is left out"
+
+
 # Things in words
 
 

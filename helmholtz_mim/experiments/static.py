@@ -50,7 +50,7 @@ RWS = {"particles": 5, "recognition": "both"}
 METHODS = {
     "wake-sleep": Recipe(lambda: sample, "wake-sleep", {}, 0.005),
     "flip": Recipe(Flip, "perturbation", {"fraction": 0.1}, 0.007),
-    "mim": Recipe(mim, "MIM", {"fraction": 0.1}, 0.007),
+    "mim": Recipe(mim, "MIM, factorial", {"fraction": 0.1}, 0.007),
     "mim annealed": Recipe(mim, "MIM, annealed", {"fraction": 0.1, "anneal": 0.7}, 0.007),
     "rws": Recipe(lambda: sample, "RWS, 5 particles", RWS, 0.005),
     "rws + mim": Recipe(mim, "RWS + MIM", RWS | {"fraction": 0.1, "anneal": 0.7}, 0.005),
