@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from helmholtz_mim import FactorialMIM, Flip, exact_report, store
-from helmholtz_mim.experiments.comparison import Run
+from helmholtz_mim.experiments.comparison import Run, ablation_runs, dynamics_runs, interleave_runs, noise_runs
+from helmholtz_mim.experiments.comparison import table_report, table_runs, worlds_store
 from helmholtz_mim.rules.factorial import leave_one_out, self_consistent
-from helmholtz_mim.experiments.online import OnlineRun
-from helmholtz_mim.experiments.static import StaticRun
+from helmholtz_mim.experiments.online import EDGES, OnlineRun, online_runs, online_store, pyramid_runs
+from helmholtz_mim.experiments.static import FURTHER, QUALITY, SWITCHES, StaticRun, long_runs, search_runs
+from helmholtz_mim.experiments.static import shape_runs, static_runs, static_store
 from helmholtz_mim.store import Store, Summary, describe, digest
 
 TABLE = pd.DataFrame({"a": [1, 2, 3], "b": [0.5, float("nan"), -1e-7], "c": ["x", "y, z", '"']})
@@ -162,6 +164,25 @@ def test_settings_are_columns_where_the_table_has_none_of_that_name(tmp_path):
     table = place.table([run])
     assert table.particles.tolist() == [1, 10] and (table.hidden == "20-10").all() and (table.seed == 5).all()
     assert "fraction" not in table, "nothing is said of what is left out"
+
+
+RESULTS = Path(__file__).parent.parent / "results"
+KINDS = ("csv", "csv.gz", "quality.csv", "history.csv", "dreams.safetensors", "safetensors")
+
+
+def test_every_stored_result_is_found_and_no_other_is_there():
+    """A key that changed, by a field, a class or a measure that was renamed, would lose hours of work."""
+    dynamics, static = RESULTS / "dynamics", RESULTS / "static"
+    small = {"worlds": (table_runs(), table_report), "ablation": (ablation_runs(), exact_report), "noise": (noise_runs(), exact_report)}
+    small |= {"interleave": (interleave_runs(), table_report), "dynamics": (dynamics_runs(dynamics), exact_report)}
+    stores = [(worlds_store(RESULTS / name, report), runs) for name, (runs, report) in small.items()]
+    stores += [(online_store(RESULTS / "mnist", "quality.csv"), [*online_runs(), *pyramid_runs(), EDGES])]
+    stores += [(static_store(static), [*static_runs(), *long_runs(), *SWITCHES, FURTHER, QUALITY])]
+    stores += [(static_store(static / "search"), [*search_runs(), *shape_runs()])]
+    for place, runs in stores:
+        assert place.finished(runs)
+    found = {place.path(run, kind) for place, runs in stores for run in runs for kind in KINDS}
+    assert {path for path in RESULTS.rglob("*") if path.is_file()} <= found
 
 
 # Things in words
