@@ -18,7 +18,6 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from scipy.stats import ttest_rel
 
 from ..rules.categorical import CategoricalMIM, binary_entropy
 from ..patterns import Patterns
@@ -315,6 +314,8 @@ def per_seed(table: pd.DataFrame, by: list[str], records: int = 50) -> pd.DataFr
 
 def against(seeds: pd.DataFrame, measure: str, by: str = "scheme", baseline: str | int = "wake-sleep") -> pd.DataFrame:
     "Mean ± half the 95 % interval of a measure, and the paired difference from the baseline with its interval and p."
+    from scipy.stats import ttest_rel
+
     values = seeds.pivot(index="replica", columns=by, values=measure)
     rows = {}
     for name, v in values.items():
