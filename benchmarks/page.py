@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from helmholtz_mim.experiments.collapse import collapse_lab
+from helmholtz_mim.interactive.gallery import collapse_lab
 
 ROOT = Path(__file__).parent.parent
 HTML = next((p for p in (ROOT / "_build/book/_build/html", ROOT / "_build/check/_build/html") if p.is_dir()), None)

@@ -23,7 +23,8 @@ from helmholtz_mim.layers import BinaryLayer, bernoulli, encode, states
 from helmholtz_mim.machine import HelmholtzMachine, load, save
 from helmholtz_mim.rules.perturbation import Flip
 from helmholtz_mim.methods.reweighted import importance, learn_reweighted_, log_importance
-from helmholtz_mim.measures.sampled import intervals, sampled_report
+from helmholtz_mim.records import intervals
+from helmholtz_mim.measures.sampled import sampled_report
 from helmholtz_mim.sleep import dream, learn_recognition_
 from helmholtz_mim.training import ENGINES, Interrupted, NotApplicable, Phases, Stream, TrainConfig, losses, train
 from helmholtz_mim.wake import learn_generative_, sample, wake

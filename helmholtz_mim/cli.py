@@ -36,18 +36,20 @@ from matplotlib.figure import Figure as Picture
 from .checkpoint import Checkpoint
 from .data.worlds import SIZES, DATASETS, well_formed
 from .experiments.collapse import draw_layers, train_by_the_book
-from .experiments.comparison import PANELS, SCHEMES, ablation_runs, against, draw_dynamics, dynamics, find_scheme
-from .experiments.comparison import interleave_runs, noise_runs, per_seed, perform, printed, scheme
-from .experiments.comparison import table_report, table_runs, train_with_mim, worlds_store
+from .experiments.comparison import PANELS, SCHEMES, ablation_runs, draw_dynamics, dynamics, find_scheme
+from .experiments.comparison import interleave_runs, noise_runs, perform, printed, scheme, table_report
+from .experiments.comparison import table_runs, train_with_mim, worlds_store
+from .records import against, per_seed, mean_interval
 from .patterns import Patterns
 from .arguments import named, memory
 from .measures.likelihood import ladder
 from .measures.exact import LARGEST, downward, exact_report, upward
-from .figures import Film, film_layers, mean_interval, plot_digits, plot_patterns
+from .figures import Film, film_layers, plot_digits, plot_patterns
 from .files import atomic_write
 from .data.images import digits, mnist
 from .machine import HelmholtzMachine, load, read, save
-from .experiments.online import PYRAMID, OnlineRun, complete_online, draw_dreams, online_runs, online_store, pyramid_runs
+from .experiments.online import PYRAMID, OnlineRun, complete_online, draw_dreams, online_runs, online_store
+from .experiments.online import pyramid_runs
 from .experiments.static import FURTHER, NAMES, QUALITY, SWITCHES, long_runs, perform_further, perform_quality
 from .experiments.static import perform_static, search_runs, shape_runs, static_runs, static_store
 from .sleep import dream

@@ -3,8 +3,8 @@
 # %% auto #0
 __all__ = ['Report', 'Engine', 'ENGINES', 'PAYS', 'TrainConfig', 'splitmix64', 'Stream', 'draw_order', 'cumulative_weights',
            'draw_turns', 'in_turn', 'NotApplicable', 'one_particle', 'plain_steps', 'Advance', 'Lasting', 'gather',
-           'scatter', 'Phases', 'phases', 'readable', 'stepping', 'observe', 'one_thread', 'losses', 'tidy_frame',
-           'Interrupted', 'Run', 'train', 'advance_to', 'check_run', 'check_functions']
+           'scatter', 'Phases', 'phases', 'readable', 'stepping', 'observe', 'one_thread', 'losses', 'Interrupted',
+           'Run', 'train', 'advance_to', 'check_run', 'check_functions']
 
 # %% ../nbs/08_training.ipynb #06-02
 import math
@@ -316,6 +316,9 @@ def one_thread():
         torch.set_num_threads(threads)
 
 # %% ../nbs/08_training.ipynb #06-23
+from .records import tidy_frame
+
+
 @one_thread()
 def losses(machine: HelmholtzMachine, patterns: Patterns | Tensor, *, generator: torch.Generator) -> pd.DataFrame:
     "Surprise per unit (nats) of each predicted layer: generative awake, recognition asleep; sampled once per pattern."
@@ -327,17 +330,6 @@ def losses(machine: HelmholtzMachine, patterns: Patterns | Tensor, *, generator:
     even = torch.full_like(patterns.weights, 1 / len(patterns))
     rows += [("recognition", l + 1, r.log_prob(d[l + 1], d[l]), even) for l, r in enumerate(machine.recognition)]
     return tidy_frame((way, l, "loss", -(value.double() @ w.to(value.device)) / machine.sizes[l]) for way, l, value, w in rows)
-
-
-def tidy_frame(rows) -> pd.DataFrame:
-    "Long table from tuples (direction, layer, measure, value per replica)."
-    columns = ["step", "replica", "layer", "direction", "measure", "value"]
-    table = [
-        (0, replica, layer, direction, measure, value)
-        for direction, layer, measure, values in rows
-        for replica, value in enumerate(torch.as_tensor(values).flatten().tolist())
-    ]
-    return pd.DataFrame(table, columns=columns)
 
 # %% ../nbs/08_training.ipynb #06-28
 Engine = Callable[[HelmholtzMachine, Patterns, TrainConfig, Allocate | Phases, Stream, Stream], Advance]

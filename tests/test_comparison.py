@@ -11,22 +11,9 @@ from torch.testing import assert_close
 from helmholtz_mim import HelmholtzMachine, cli, downward, encode, entropy, exact_report, load, upward, well_formed
 from helmholtz_mim.cli import main
 from helmholtz_mim.experiments import comparison
-from helmholtz_mim.experiments.comparison import (
-    PANELS,
-    Run,
-    against,
-    draw_dynamics,
-    dynamics,
-    execute,
-    find_scheme,
-    label,
-    liu_columns,
-    per_seed,
-    perform,
-    scheme,
-    table_report,
-    worlds_store,
-)
+from helmholtz_mim.experiments.comparison import PANELS, Run, draw_dynamics, dynamics, execute, find_scheme, label
+from helmholtz_mim.experiments.comparison import liu_columns, perform, scheme, table_report, worlds_store
+from helmholtz_mim.records import against, per_seed
 from helmholtz_mim.layers import bernoulli
 from helmholtz_mim.measures.meaning import causal, complement, predictive
 

@@ -11,11 +11,16 @@ import torch
 from helmholtz_mim import BinaryLayer, HelmholtzMachine, channel, entropy, exact_report, mutual_information, well_formed
 from helmholtz_mim.rules.categorical import unit_gains
 from helmholtz_mim.data.worlds import SIZES
-from helmholtz_mim.experiments.collapse import collapse_lab, guess_entropies
-from helmholtz_mim.experiments.comparison import NEVER, interleave_dial
-from helmholtz_mim.measures.exact import channel_inspector
-from helmholtz_mim.rules.factorial import likelier
-from helmholtz_mim.interactive.switches import generative_blocks, latent_switches
+from helmholtz_mim.interactive.gallery import (
+    NEVER,
+    channel_inspector,
+    collapse_lab,
+    generative_blocks,
+    guess_entropies,
+    interleave_dial,
+    latent_switches,
+    likelier,
+)
 from helmholtz_mim.training import splitmix64
 from helmholtz_mim.interactive.page import Interactive, source, traits
 from traitlets import TraitError

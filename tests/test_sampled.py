@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from helmholtz_mim import HelmholtzMachine, Patterns, encode, exact_report, intervals, sampled, sampled_report, states
+from helmholtz_mim import HelmholtzMachine, Patterns, encode, exact_report, intervals, sampled_report, states
+from helmholtz_mim.measures import sampled
 from helmholtz_mim.measures.exact import mutual_information, upward
 from helmholtz_mim.measures.sampled import activity, collect, jackknife, likeness, rate_entropy, source
 

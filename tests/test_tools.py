@@ -14,6 +14,7 @@ from nbformat import v4
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
+import clean_nbs
 import execute
 
 
@@ -111,3 +112,32 @@ def test_seeds_are_chosen_from_outside(choice, seeds, monkeypatch):
 def test_one_seed_is_fixed_unless_another_is_asked_for(monkeypatch):
     monkeypatch.delenv("TEST_SEED", raising=False)
     assert chosen_seeds() == [0]
+
+
+VIEW, STATE = clean_nbs.VIEW, clean_nbs.STATE
+
+
+def stored(*outputs):
+    """A notebook of these outputs, and the state of an album (a box, a picture, a link) beside that of a figure."""
+    album, picture, figure, link, broken = (letter * 32 for letter in "abcde")
+    models = {
+        album: {"model_name": "VBoxModel", "state": {"children": [f"IPY_MODEL_{picture}"]}},
+        picture: {"model_name": "HTMLModel", "state": {"value": "<img>"}},
+        figure: {"model_name": "AnyModel", "state": {"_esm": "export default {}"}},
+        link: {"model_name": "LinkModel", "state": {"source": [f"IPY_MODEL_{album}", "x"], "target": [f"IPY_MODEL_{picture}", "y"]}},
+        broken: {"model_name": "LinkModel", "state": {"source": [f"IPY_MODEL_{figure}", "x"], "target": [f"IPY_MODEL_{picture}", "y"]}},
+    }
+    views = {"album": {VIEW: {"model_id": album}}, "figure": {"text/html": "<div>", VIEW: {"model_id": figure}}}
+    cells = [{"outputs": [{"data": dict(views[name])}]} for name in outputs]
+    return {"cells": cells, "metadata": {"widgets": {STATE: {"state": models}}}}
+
+
+def test_of_widgets_only_what_is_shown_is_stored():
+    notebook = clean_nbs.stored_form(stored("figure", "album"))
+    assert set(notebook["metadata"]["widgets"][STATE]["state"]) == {letter * 32 for letter in "abd"}
+    figure, album = (cell["outputs"][0]["data"] for cell in notebook["cells"])
+    assert set(figure) == {"text/html"} and set(album) == {VIEW}
+
+
+def test_of_figures_that_bring_a_page_no_widget_is_stored():
+    assert clean_nbs.stored_form(stored("figure"))["metadata"] == {}

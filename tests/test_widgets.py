@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from helmholtz_mim import HelmholtzMachine, Patterns, Stream, TrainConfig, encode, exact_report, scheme, train, well_formed
-from helmholtz_mim import widgets
-from helmholtz_mim.experiments.collapse import collapse_lab
+from helmholtz_mim.interactive import page as widgets
+from helmholtz_mim.interactive.gallery import collapse_lab, step_machine
 from helmholtz_mim.engines.compiled import pack
 from helmholtz_mim.training import splitmix64
 from helmholtz_mim.interactive.page import Interactive, bundle, packed, small_png, source
@@ -503,9 +503,7 @@ def walk(show):
     """A function that opens a machine to be stepped through, with the phases it may choose from."""
 
     def make(*phases):
-        words = encode(well_formed(6).bits).tolist()
-        state = dict(sizes=[6, 4, 2], words=words, lr=0.2, seed=1, before=300, phases=list(phases))
-        return show(Interactive("step_machine", state, alt="a small machine"))
+        return show(step_machine(HelmholtzMachine((6, 4, 2)), well_formed(6), phases))
 
     return make
 

@@ -54,14 +54,37 @@ def stable_ids(notebook: dict, stem: str) -> dict:
 
 
 def stored_form(notebook: dict) -> dict:
-    """Drop the widget view of every output that is also HTML, and the widget state if no view is left."""
+    """Drop the widget view of every output that is also HTML, and the state of all widgets that no view is left of."""
     outputs = [output.get("data", {}) for cell in notebook["cells"] for output in cell.get("outputs", [])]
     for data in outputs:
         if "text/html" in data:
             data.pop(VIEW, None)
-    if not any(VIEW in data for data in outputs):
+    shown = [data[VIEW]["model_id"] for data in outputs if VIEW in data]
+    stored = notebook["metadata"].get("widgets", {}).get(STATE, {})
+    if kept := in_use(stored.get("state", {}), shown):
+        stored["state"] = kept
+    else:
         notebook["metadata"].pop("widgets", None)
     return notebook
+
+
+def in_use(models: dict, shown: list[str]) -> dict:
+    """The models that are shown, those they are made of, and the links between these."""
+    names: set[str] = set()
+
+    def parts(model):
+        return set(REFERENCE.findall(json.dumps(models[model])))
+
+    def visit(model):
+        if model in models and model not in names:
+            names.add(model)
+            for part in parts(model):
+                visit(part)
+
+    for model in shown:
+        visit(model)
+    links = {m for m in models if models[m]["model_name"].endswith("LinkModel") and parts(m) <= names}
+    return {m: models[m] for m in models if m in names | links}
 
 
 def with_current_modules(notebook: dict) -> dict:

@@ -15,13 +15,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from .comparison import nothing, scheme
 from ..data.worlds import SIZES
 from ..patterns import Patterns
 from ..measures.likelihood import ladder
-from ..figures import plot_digits
 from ..data.images import binarise, grey_mnist, mnist
 from ..layers import bernoulli
 from ..machine import HelmholtzMachine
@@ -145,7 +143,9 @@ def dreams_of(run, store: Store) -> np.ndarray:
     return np.unpackbits(store.kept(run, "dreams.safetensors")["dreams"].numpy(), axis=1)
 
 # %% ../../nbs/23_mnist.ipynb #18-17
-def draw_dreams(run: OnlineRun, folder: Path, count: int = 10) -> Figure:
+def draw_dreams(run: OnlineRun, folder: Path, count: int = 10):
     "Figures 4 and 5: the first dreams of the first seed after a noisy online pass, white on black."
+    from helmholtz_mim.figures import plot_digits
+
     dreams = dreams_of(run, online_store(folder))[:count]
     return plot_digits(1 - dreams, columns=5, size=1.5)

@@ -2,8 +2,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'BLOCK', 'TINY', 'channel', 'log_table', 'cached_states', 'entropy', 'kl', 'push', 'push_in_logs', 'table',
-           'upward', 'downward', 'log_upward', 'log_downward', 'mutual_information', 'channel_inspector',
-           'exact_report', 'clamped_kl']
+           'upward', 'downward', 'log_upward', 'log_downward', 'mutual_information', 'exact_report', 'clamped_kl']
 
 # %% ../../nbs/10_exact.ipynb #08-02
 import math
@@ -11,7 +10,6 @@ from functools import lru_cache
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -19,8 +17,8 @@ from ..arguments import number, shown, whole
 from ..patterns import Patterns, as_patterns
 from ..layers import BinaryLayer, encode, states
 from ..machine import HelmholtzMachine, check_finite
-from ..training import one_thread, tidy_frame
-from ..interactive.page import Interactive
+from ..training import one_thread
+from ..records import tidy_frame
 
 # %% ../../nbs/10_exact.ipynb #08-07
 LARGEST = 26  # pairs of layers with more than 2**26 joint states are refused unless asked for
@@ -176,30 +174,6 @@ def _conditional_entropy(p, layer, x):
     s = _logits(layer, x)
     h = -(s.sigmoid() * logsigmoid(s) + (-s).sigmoid() * logsigmoid(-s))
     return (p * h.sum(-1)).sum(-1)
-
-# %% ../../nbs/10_exact.ipynb #08-27
-def channel_inspector(
-    layer: BinaryLayer,  # with a few inputs and outputs
-    x: int = 0,  # the input state whose row is shown
-    *,
-    sharpness: float = 1.0,  # that the logits are multiplied by
-    pull: float = 0.0,  # added to them, towards the likeliest output state
-    picture: Figure | None = None,  # where no JavaScript runs
-) -> Interactive:
-    "The table p(y | x) of a layer, row by row, with H(Y), H(Y|X) and I for equally likely inputs."
-    n_out, n_in = layer.weight.shape[-2:]
-    bias = layer.weight.new_zeros(n_out) if layer.bias is None else layer.bias
-    weights = torch.cat([layer.weight.mT, bias[None]]).flatten().tolist()
-    state = dict(inputs=n_in, outputs=n_out, weights=weights, x=x, sharpness=sharpness, pull=pull)
-    alt = (
-        "A table with a row for each input state and a column for each output state, shaded by probability; one row beside "
-        "the output of all rows; and the entropy of the output, split into information and noise."
-    )
-    caption = (
-        "Shade: p(y | x). Orange: how far a row is from the output of all rows; the dashed line is their mean, the information I. "
-        "Blue and grey in the bar: the part of the output's entropy that is about the input, and the part that is noise."
-    )
-    return Interactive("channel_inspector", state, alt, caption, picture)
 
 # %% ../../nbs/10_exact.ipynb #08-30
 @one_thread()

@@ -16,7 +16,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from ..patterns import Patterns, as_patterns
 from .exact import LARGEST, cached_states, log_table, push
-from ..figures import mean_interval
+from ..records import mean_interval
 from ..arguments import check_memory, whole, wholes
 from ..layers import Generator, tossed
 from ..machine import HelmholtzMachine, check_finite

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['BLOCKS', 'CHUNK', 'chain', 'source', 'prior_logits', 'coin_entropy', 'walk', 'collect', 'jackknife', 'bounds',
            'rates', 'rate_entropy', 'source_entropy', 'activity', 'count_above', 'likeness', 'layer_prices',
-           'sampled_report', 'intervals']
+           'sampled_report']
 
 # %% ../../nbs/17_sampled.ipynb #14-02
 import math
@@ -11,15 +11,14 @@ from collections.abc import Callable
 
 import pandas as pd
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..arguments import check_memory, check_generator, shown, whole
+from ..arguments import check_memory, check_generator, whole
 from ..patterns import Patterns, as_patterns
 from ..layers import BinaryLayer, bernoulli
 from ..machine import HelmholtzMachine, check_finite
-from ..training import tidy_frame
+from ..records import t_quantile, tidy_frame
 
 # %% ../../nbs/17_sampled.ipynb #14-05
 def chain(machine: HelmholtzMachine, way: str) -> tuple[list[int], list[BinaryLayer], list[BinaryLayer]]:
@@ -94,7 +93,7 @@ def jackknife(measure: Callable[[list[Tensor]], Tensor], averages: list[Tensor])
     rest = measure([others @ a / (blocks - 1) for a in averages])
     center = rest.mean(-2, keepdim=True)
     error = ((blocks - 1) / blocks * (rest - center).square().sum(-2)).sqrt()
-    return (blocks * whole - (blocks - 1) * center).squeeze(-2), float(stdtrit(blocks - 1, 0.975)) * error
+    return (blocks * whole - (blocks - 1) * center).squeeze(-2), float(t_quantile(blocks - 1)) * error
 
 # %% ../../nbs/17_sampled.ipynb #14-19
 def bounds(averages: list[Tensor], known: Tensor) -> Tensor:
@@ -200,14 +199,3 @@ def _measures(machine, patterns, way, samples, generator):
         for l, (value, half) in enumerate(prices, start=1):
             yield l, "KL in ELBO", value, half
         yield 0, "ELBO", *elbo
-
-
-def intervals(report: pd.DataFrame) -> pd.DataFrame:
-    "The same table with columns low and high (95 %) in place of the ± rows."
-    if not isinstance(report, pd.DataFrame) or "measure" not in report or not report.measure.str.endswith(" ±").any():
-        raise ValueError(f"intervals are made of what sampled_report returns, not of {shown(report)}")
-    half = report.measure.str.endswith(" ±")
-    key = ["step", "replica", "layer", "direction", "measure"]
-    errors = report[half].assign(measure=report.measure[half].str.removesuffix(" ±")).rename(columns={"value": "half"})
-    both = report[~half].merge(errors, on=key)
-    return both.assign(low=both.value - both.half, high=both.value + both.half).drop(columns="half")
