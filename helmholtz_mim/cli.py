@@ -2,11 +2,10 @@
 
 # %% auto #0
 __all__ = ['RESULTS', 'INTERRUPTED', 'CHECKPOINT', 'IMAGES', 'SHEET', 'TABLES', 'FIGURES', 'Command', 'claim', 'alone',
-           'written_together', 'check_whole', 'afford', 'needs_of_training', 'needs_of_report', 'needs', 'is_narrow',
-           'Train', 'read_record', 'parsed', 'reason', 'world', 'unseen', 'Report', 'trained_on', 'summary', 'Evaluate',
-           'Sample', 'Compare', 'shown', 'to_be_repeated', 'experiment', 'experiment_online', 'experiment_static',
-           'Table', 'figure_1', 'figure_2', 'figure_3', 'figure_dreams', 'film_of_one_machine', 'look', 'Figure',
-           'interruptible', 'printing', 'sentence', 'main']
+           'written_together', 'check_whole', 'afford', 'needs', 'is_narrow', 'Train', 'parsed', 'reason', 'world',
+           'unseen', 'Report', 'trained_on', 'summary', 'Evaluate', 'Sample', 'Compare', 'shown', 'to_be_repeated',
+           'experiment', 'experiment_online', 'experiment_static', 'Table', 'figure_1', 'figure_2', 'figure_3',
+           'figure_dreams', 'film_of_one_machine', 'look', 'Figure', 'interruptible', 'printing', 'sentence', 'main']
 
 # %% ../nbs/34_command_line.ipynb #20-02
 import io
@@ -115,27 +114,16 @@ def afford(needs: dict[str, int]) -> None:
         )
 
 
-def needs_of_training(sizes: tuple[int, ...], seeds: int, rows: int = 0, reports: int = 2) -> dict[str, int]:
-    "Bytes that training takes: rows are the patterns of a batch and of a night."
+def needs(sizes: tuple[int, ...], seeds: int, reports: int, rows: int = 0, largest: int = LARGEST) -> dict[str, int]:
+    "Bytes that training takes: rows are the patterns of a batch and of a night; reports are exact up to the largest pair of layers."
     weights = 2 * sum(a * b for a, b in pairwise(sizes)) + 2 * sum(sizes)
+    tables = (2**n * (24 * n + 16 * seeds * (m + 4)) for a, b in pairwise(sizes) for n, m in ((a, b), (b, a)))
     return {
         "the weights (sizes, seeds)": 28 * seeds * weights,
         "batches and dreams": 12 * seeds * rows * sum(sizes),
         "the history (reports, seeds)": 300 * reports * seeds * 10 * len(sizes),
+        "the tables of the exact report": max(tables) if is_narrow(sizes, largest) else 0,
     }
-
-
-def needs_of_report(sizes: tuple[int, ...], seeds: int, largest: int = LARGEST) -> dict[str, int]:
-    "Bytes that the tables of an exact report take; nothing where it refuses."
-    if not is_narrow(sizes, largest):
-        return {}
-    tables = (2**n * (24 * n + 16 * seeds * (m + 4)) for a, b in pairwise(sizes) for n, m in ((a, b), (b, a)))
-    return {"the tables of the exact report": max(tables)}
-
-
-def needs(sizes: tuple[int, ...], seeds: int, reports: int, largest: int = LARGEST) -> dict[str, int]:
-    "Bytes that online training with exact reports takes."
-    return needs_of_training(sizes, seeds, reports=reports) | needs_of_report(sizes, seeds, largest)
 
 
 def is_narrow(sizes: tuple[int, ...], largest: int = LARGEST) -> bool:
@@ -213,7 +201,7 @@ class Train:
             raise ValueError("this draws more random numbers than the 2^63 of a stream: use fewer epochs or dreams")
         rows = 0 if self.engine == "compiled" else batch + config.dreams
         reports = 2 + config.epochs // config.report_every
-        afford(needs_of_training(sizes, self.seeds, rows, reports) | (needs_of_report(sizes, self.seeds) if exact else {}))
+        afford(needs(sizes, self.seeds, reports, rows, LARGEST if exact else 0))
 
     def record(self, sizes: tuple[int, ...]) -> dict:
         "The configuration: all that decides about the results."
@@ -225,7 +213,9 @@ class Train:
         done = all((self.out / name).is_file() for name in RESULTS) and not (self.out / CHECKPOINT).exists()
         if not done or not self.resume or self.force:
             return False
-        stored = read_record(self.out / "config.json")
+        stored = parsed((path := self.out / "config.json").read_bytes())
+        if not stored:
+            raise ValueError(f"{path} is damaged: use --force to begin again, or choose another --out")
         other = [name for name in sorted(record | stored) if record.get(name) != stored.get(name)]
         if other:
             raise FileExistsError(
@@ -269,14 +259,6 @@ class Train:
 RESULTS = ["machine.safetensors", "history.csv", "config.json"]
 INTERRUPTED = ["machine.interrupted.safetensors", "history.interrupted.csv", "config.interrupted.json"]
 CHECKPOINT = "run.checkpoint"
-
-
-def read_record(path: Path) -> dict:
-    "The configuration of a finished run."
-    record = parsed(path.read_bytes())
-    if not record:
-        raise ValueError(f"{path} is damaged: use --force to begin again, or choose another --out")
-    return record
 
 
 def parsed(text: str | bytes) -> dict:
@@ -326,7 +308,7 @@ class Report:
     def run(self) -> None:
         "Print a table with one row per layer and direction."
         machine, patterns = load(self.machine), world(self.data or trained_on(self.machine))
-        afford(needs_of_report(machine.sizes, math.prod(machine.replicas)))
+        afford(needs(machine.sizes, math.prod(machine.replicas), reports=1))
         print(summary(exact_report(machine, patterns)).to_string())
 
 

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'LAYERS', 'layer_color', 'tidy', 'plot_layers', 'plot_history', 'Film', 'film_layers', 'gathered',
-           'plot_patterns', 'plot_digits', 'plot_weights', 'plot_apart', 'plot_quality']
+           'plot_patterns', 'plot_digits', 'plot_weights', 'plot_quality']
 
 # %% ../nbs/35_figures.ipynb #a-02
 from collections.abc import Sequence
@@ -221,30 +221,18 @@ def plot_weights(weights: Sequence, names: Sequence[str]) -> Figure:
     return fig
 
 # %% ../nbs/35_figures.ipynb #a-20b
-def plot_apart(curves: dict, *, colors: dict | None = None, ax: Axes | None = None) -> Axes:
-    "Histograms of distances between two images of a set, one curve per set: shares of `(pixels + 1,)` distances."
-    ax = ax or plt.subplots(figsize=(8, 2.8), layout="constrained")[1]
-    for name, curve in curves.items():
-        ax.plot(np.asarray(curve), label=name, color=(colors or {}).get(name))
-    ax.set(xlabel="pixels in which two images differ", ylabel="share of pairs")
-    ax.legend(frameon=False, fontsize=8)
-    return tidy(ax)
-
-
 def plot_quality(
-    report: pd.DataFrame,  # columns replica, measure, value, and the one that tells groups apart
+    report: pd.DataFrame,  # columns scheme, replica, measure, value
     measures: Sequence[str],
     *,
-    by: str = "scheme",
-    edges: pd.DataFrame | None = None,  # the measures of sets to compare with, one row each
+    edges: pd.DataFrame | None = None,  # the measures of images to compare with, one row each
     colors: dict | None = None,
-    axes: Sequence[Axes] | None = None,
-) -> Sequence[Axes]:
-    "A panel for each measure: every seed a point, for each group the mean over its seeds with a 95 % interval."
+) -> np.ndarray:
+    "A panel for each measure: every seed a point, for each scheme the mean over its seeds with a 95 % interval."
     size = (2.1 * len(measures), 2.9)
-    axes = plt.subplots(1, len(measures), figsize=size, layout="constrained")[1] if axes is None else axes
+    axes = plt.subplots(1, len(measures), figsize=size, layout="constrained", squeeze=False)[1][0]
     for ax, measure in zip(axes, measures, strict=True):
-        groups = list(report[report.measure == measure].groupby(by, sort=False).value)
+        groups = list(report[report.measure == measure].groupby("scheme", sort=False).value)
         for x, (name, values) in enumerate(groups):
             low, high = mean_interval(values.mean(), values.sem(), len(values))
             ax.plot([x] * len(values), values, ".", color="#999999", ms=4)

@@ -321,7 +321,7 @@ def test_estimates_are_near_what_is_taken(folder):
     script += f"main({TINY[:-1]!r} + ['first']); Path('/proc/self/clear_refs').write_text('5'); before = peak();"  # begins anew
     script += f"main({[*line, '--out', 'large']!r}); print(peak() - before)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder)
-    taken, estimate = int(done.stdout.split()[-1]), sum(cli.needs_of_training((16, 1000, 1000), 1, rows=2).values())
+    taken, estimate = int(done.stdout.split()[-1]), sum(cli.needs((16, 1000, 1000), 1, 2, rows=2).values())
     assert taken / 4 < estimate < 4 * taken, (taken, estimate)
 
 

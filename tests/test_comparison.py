@@ -198,6 +198,8 @@ def test_a_rule_from_outside_is_compared_on_the_command_line(tmp_path, capsys, m
     main(["compare", "--seeds", "2", "--pretrain", "1", "--epochs", "2", "--scheme", SHARP, "--out", str(tmp_path / "d")])
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("Sharp", "MIM, factorial", "MIM, categorical", "perturbation"))
+    main(["train", "--seeds", "2", "--epochs", "1", "--scheme", SHARP, "--out", str(tmp_path / "t")])
+    assert load(tmp_path / "t" / "machine.safetensors").replicas == (2,)
     with pytest.raises(SystemExit, match="there is no scheme absent:Sharp"):
         main(["compare", "--scheme", "absent:Sharp", "--out", str(tmp_path / "none")])
     assert not (tmp_path / "none").exists()

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from helmholtz_mim import FactorialMIM, Flip, exact_report, store
-from helmholtz_mim.experiments.comparison import Run
+from helmholtz_mim.experiments.comparison import Run, ablation_runs, dynamics_runs, interleave_runs, noise_runs
+from helmholtz_mim.experiments.comparison import table_report, table_runs, worlds_store
 from helmholtz_mim.rules.factorial import leave_one_out, self_consistent
-from helmholtz_mim.experiments.online import OnlineRun
-from helmholtz_mim.experiments.static import StaticRun
+from helmholtz_mim.experiments.online import EDGES, OnlineRun, online_runs, online_store, pyramid_runs
+from helmholtz_mim.experiments.static import FURTHER, QUALITY, SWITCHES, StaticRun, long_runs, search_runs
+from helmholtz_mim.experiments.static import shape_runs, static_runs, static_store
 from helmholtz_mim.store import Store, Summary, describe, digest
 
 TABLE = pd.DataFrame({"a": [1, 2, 3], "b": [0.5, float("nan"), -1e-7], "c": ["x", "y, z", '"']})
@@ -122,6 +124,65 @@ def test_what_is_missing_names_who_makes_it(tmp_path):
     for missing in (lambda: place.read(Run()), lambda: place.kept(Run(), "bits"), lambda: place.finished([Run()])):
         with pytest.raises(FileNotFoundError, match=f"1 of 1 runs are missing in {tmp_path}: the test makes them"):
             missing()
+
+
+# Many runs
+
+
+def leave(run, place):
+    """A table of one number, and a word beside it."""
+    place.write(run, pd.DataFrame({"x": [run.seed]}))
+    place.write(run, pd.DataFrame({"word": ["done"]}), "word.csv")
+
+
+def test_what_is_missing_is_performed_once(tmp_path):
+    place, performed = Store(tmp_path, "the test", kind="csv.gz"), []
+
+    def perform(run, place):
+        performed.append(run.seed)
+        leave(run, place)
+
+    runs = [Run(seed=2), Run(seed=1), Run(seed=2)]
+    table = place.complete(runs, perform, "word.csv")
+    assert table.x.tolist() == [2, 1, 2] and performed == [2, 1]
+    assert place.table(runs[:2], "word.csv").word.tolist() == ["done", "done"]
+    place.path(runs[0], "word.csv").unlink()
+    assert place.complete(runs, perform, "word.csv").equals(table) and performed == [2, 1, 2]
+    place.complete(runs, perform, resume=False)
+    assert performed == [2, 1, 2, 2, 1]
+
+
+def test_processes_make_no_difference(tmp_path):
+    runs = [Run(seed=seed) for seed in range(3)]
+    one, two = (Store(tmp_path / str(n), "the test").complete(runs, leave, processes=n) for n in (1, 2))
+    assert one.equals(two) and one.x.tolist() == [0, 1, 2]
+
+
+def test_settings_are_columns_where_the_table_has_none_of_that_name(tmp_path):
+    place, run = Store(tmp_path, "the test"), StaticRun("mim", (20, 10), seed=5)
+    place.write(run, pd.DataFrame({"particles": [1, 10]}))
+    table = place.table([run])
+    assert table.particles.tolist() == [1, 10] and (table.hidden == "20-10").all() and (table.seed == 5).all()
+    assert "fraction" not in table, "nothing is said of what is left out"
+
+
+RESULTS = Path(__file__).parent.parent / "results"
+KINDS = ("csv", "csv.gz", "quality.csv", "history.csv", "dreams.safetensors", "safetensors")
+
+
+def test_every_stored_result_is_found_and_no_other_is_there():
+    """A key that changed, by a field, a class or a measure that was renamed, would lose hours of work."""
+    dynamics, static = RESULTS / "dynamics", RESULTS / "static"
+    small = {"worlds": (table_runs(), table_report), "ablation": (ablation_runs(), exact_report), "noise": (noise_runs(), exact_report)}
+    small |= {"interleave": (interleave_runs(), table_report), "dynamics": (dynamics_runs(dynamics), exact_report)}
+    stores = [(worlds_store(RESULTS / name, report), runs) for name, (runs, report) in small.items()]
+    stores += [(online_store(RESULTS / "mnist", "quality.csv"), [*online_runs(), *pyramid_runs(), EDGES])]
+    stores += [(static_store(static), [*static_runs(), *long_runs(), *SWITCHES, FURTHER, QUALITY])]
+    stores += [(static_store(static / "search"), [*search_runs(), *shape_runs()])]
+    for place, runs in stores:
+        assert place.finished(runs)
+    found = {place.path(run, kind) for place, runs in stores for run in runs for kind in KINDS}
+    assert {path for path in RESULTS.rglob("*") if path.is_file()} <= found
 
 
 # Things in words

@@ -50,7 +50,7 @@ def digits(*, threshold: float = 0.5, digits: Sequence[int] | None = None) -> Pa
 
 
 def binarise(grey: Tensor, *, threshold: float = 0.5, generator: torch.Generator | None = None) -> Patterns:
-    "Black are the pixels above a threshold between 0 and 1; with a generator as many as its coins say, one for each grey level."
+    "Pixels are black above a threshold between 0 and 1; with a generator they are tossed, black as often as their grey level says."
     if generator is not None:
         return Patterns(bernoulli(grey_levels(grey), generator=generator))
     if not 0 <= number(threshold) < 1:
