@@ -240,6 +240,18 @@ def test_a_ladder_warns_while_it_climbs(seed, generator):
         ladder(poor, states(6), (10,), generator=generator)  # one rung cannot climb
 
 
+@pytest.mark.parametrize("climb", [-1.0, 0.2, 0.28, 0.32, 0.5, 2.0])
+def test_a_climb_of_three_tenths_of_a_nat_is_steep(climb, monkeypatch, generator):
+    """Of the last two decades only the last counts, and of replicas the steepest."""
+    log_mean = torch.tensor([[0.0, 0.0], [9.0, 9.0], [9.0, 9.0 + 2 * climb]]).unsqueeze(-1).expand(3, 2, 16) - 20
+    monkeypatch.setattr(likelihood, "rungs", lambda machine, x, counts, *, generator: (log_mean, log_mean.exp()))
+    machine = HelmholtzMachine(SIZES, replicas=(2,))
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        ladder(machine, states(4), (1, 10, 1000), generator=generator)
+    assert [f"still climbs {climb:.2f} nats" in str(one.message) for one in heard] == [True] * (climb > 0.3)
+
+
 def test_every_replica_has_its_ladder(generator, random_machine):
     machine = random_machine(SIZES, replicas=(3,), scale=0.5)
     table = ladder(machine, states(4), (1, 10_000), generator=generator)

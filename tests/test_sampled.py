@@ -189,6 +189,22 @@ def test_constant_units_are_found(generator):
     assert counts == dict(dead=1, saturated=2, active=1, duplicate=0)
 
 
+def test_units_beyond_a_threshold_are_counted_and_those_before_it_are_not(generator):
+    """Dead below .01, saturated above .99, active above a variance of .01, a duplicate above a correlation of .95."""
+    machine = HelmholtzMachine((1, 5), bias=True)
+    machine.prior.bias.copy_(torch.tensor([0.001, 0.02, 0.5, 0.98, 0.999]).logit())
+    away = torch.tensor([0.3, 0.12, 0.08, 0.05, 0.0])  # from .5, which either state of the datum brings
+    machine.recognition[0].weight.copy_(2 * (0.5 + away).logit().unsqueeze(-1))
+    machine.recognition[0].bias.copy_(-(0.5 + away).logit())
+    found = measured(sampled_report(machine, Patterns(states(1)), samples=40_000, generator=generator))
+    assert [found[m, "generative", 1] for m in ("dead", "saturated")] == [1, 1]
+    assert found["active", "recognition", 1] == 2
+    copies = HelmholtzMachine((4, 1), bias=True)
+    slope = 2 * torch.tensor([1 - 1e-9, 0.96, 0.99, 0.5]).logit().unsqueeze(-1)  # correlations of .92 and .98 with the first
+    copies.generative[0].weight.copy_(slope), copies.generative[0].bias.copy_(-slope[:, 0] / 2)
+    assert measured(sampled_report(copies, Patterns(states(4)), samples=40_000, generator=generator))["duplicate", "generative", 0] == 1
+
+
 def test_copies_are_counted_but_not_the_original():
     x = states(3)[:, [0, 0, 1, 1, 2, 0]]
     x[:, 3] = 1 - x[:, 3]  # a copy turned round says as much
