@@ -231,9 +231,13 @@ def test_of_replicas_each_has_its_own_information(seed):
     p = torch.stack([random_distribution(3, seed + k) for k in range(4)])
     stack = BinaryLayer(3, 2, bias=True, replicas=(4,)).double()
     stack.load_state_dict({name: torch.stack([one.state_dict()[name] for one in layers]) for name in layers[0].state_dict()})
-    expected = [information(q[:, None] * channel(one)) for q, one in zip(p, layers, strict=True)]
+    tables = [channel(one) for one in layers]
+    assert_close(channel(stack), torch.stack(tables))
+    expected = [information(q[:, None] * table) for q, table in zip(p, tables, strict=True)]
     assert_close(mutual_information(stack, p), torch.stack(expected))
-    assert_close(push_in_logs(p.log(), stack.logits(states(3))).exp(), torch.stack([q @ channel(one) for q, one in zip(p, layers)]))
+    assert_close(push_in_logs(p.log(), stack.logits(states(3))).exp(), torch.stack([q @ table for q, table in zip(p, tables, strict=True)]))
+    many = mutual_information(BinaryLayer(1, 1, replicas=(30,)), torch.tensor([0.5, 0.5]))
+    assert many.shape == (30,), "as many as there are bits in the limit"
 
 
 def test_what_cannot_happen_costs_what_its_logarithm_is_said_to_be():
@@ -261,6 +265,8 @@ def test_tables_beyond_the_limit_are_refused():
         with pytest.raises(ValueError, match=r"2\^27 entries, and 2\^26 is the limit.*sampled_report"):
             ask()
     assert len(downward(wide, largest=27)) == 2
+    with pytest.raises(ValueError, match=r"2\^27 entries"):
+        mutual_information(BinaryLayer(17, 10, replicas=(2,)), torch.tensor([0.5, 0.5]))
 
 
 @pytest.mark.parametrize("units", [3, 5])
@@ -332,7 +338,7 @@ def test_what_is_no_distribution_is_refused(p):
 
 def test_the_sentence_says_what_the_distributions_are():
     half = torch.tensor([0.5, 0.5])
-    for other, words in ((None, "None"), (torch.ones(3), r"\(3,\) of torch.float64")):
+    for other, words in ((None, "None"), ("half", "'half'"), (torch.ones(3), r"\(3,\) of torch.float64")):
         with pytest.raises(ValueError, match=rf"none below zero, not \(2,\) of torch.float64 and {words}$"):
             kl(half, other)
 
