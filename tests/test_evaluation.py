@@ -363,6 +363,8 @@ def test_particles_and_chains_are_whole_numbers(count, generator):
             ask(machine, x, count, generator=generator)
     with pytest.raises(ValueError, match=r"^each of counts of particles is a whole number of at least 1"):
         ladder(machine, x, (count,), generator=generator)
+    with pytest.raises(ValueError, match=r"^each of counts of particles is a whole number of at least 1"):
+        rungs(machine, x, (count,), generator=generator)
 
 
 def test_likelihoods_of_no_data_are_refused(generator):

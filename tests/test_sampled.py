@@ -230,7 +230,7 @@ def test_columns_are_those_of_the_exact_report(random_machine, generator):
     assert table.columns.tolist() == exact_report(machine, WORLD).columns.tolist()
     assert table.replica.unique().tolist() == list(range(6))
     sizes = table.groupby(["replica", "measure", "direction", "layer"]).size()
-    assert (sizes == 1).all()
+    assert (sizes == 1).all() and (table.groupby(["measure", "direction", "layer"]).size() == 6).all()
     half = table.measure.str.endswith(" ±")
     assert half.sum() == (~half).sum() and (table.value[half] >= 0).all()
 
