@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 from torch.testing import assert_close
 
 from helmholtz_mim import HelmholtzMachine, Patterns, encode, exact_report, intervals, sampled_report, states
@@ -154,6 +155,13 @@ def test_the_jackknife_corrects_the_entropy_of_frequencies(generator):
     assert exact - plain > 0.003 > 0.001 > abs(exact - corrected.mean())
 
 
+def test_the_jackknife_of_a_mean_is_the_interval_of_student(generator):
+    x = torch.randn(3, 12, 2, generator=generator)
+    mean, half = jackknife(lambda a: a[0], [x])
+    assert_close(mean, x.mean(1))
+    assert_close(half, student.ppf(0.975, 11) * x.std(1) / 12**0.5)
+
+
 def test_intervals_join_a_measure_and_its_error():
     columns = dict(step=0, replica=[0, 0, 1, 1], layer=2, direction="recognition")
     report = pd.DataFrame(columns | dict(measure=["a", "a ±", "a", "a ±"], value=[1.0, 0.5, 2.0, 0.1]))
@@ -208,8 +216,18 @@ def test_units_beyond_a_threshold_are_counted_and_those_before_it_are_not(genera
 def test_copies_are_counted_but_not_the_original():
     x = states(3)[:, [0, 0, 1, 1, 2, 0]]
     x[:, 3] = 1 - x[:, 3]  # a copy turned round says as much
-    r, _ = likeness(x.T @ x / len(x), len(x))
+    r, half = likeness(x.T @ x / len(x), len(x))
     assert_close(r, torch.tensor([0.0, 1, 0, 1, 0, 1]))
+    assert_close(half, 1.96 * (1 - r) / 8**0.5)
+
+
+def test_likeness_is_the_largest_correlation_with_a_unit_before(generator):
+    x = (torch.rand(500, 4, generator=generator) < torch.tensor([0.5, 0.3, 0.7, 0.5])).double()
+    x[:300, 2], x[:, 3] = x[:300, 0], 1.0  # partly a copy; always on
+    r, half = likeness(x.T @ x / 500, 500)
+    table = torch.corrcoef(x[:, :3].T).abs()
+    assert_close(r, torch.stack([torch.tensor(0.0), table[1, 0], table[2, :2].max(), torch.tensor(0.0)]))
+    assert_close(half, 1.96 * (1 - r**2) / 500**0.5)
 
 
 def test_undecided_units_are_reported(generator):
@@ -250,6 +268,14 @@ def test_one_seed_gives_one_table(random_machine, seed):
         sampled_report(machine, WORLD, samples=400, generator=torch.Generator().manual_seed(s)) for s in (seed, seed, seed + 1)
     )
     assert one.equals(two) and not one.equals(other)
+
+
+def test_a_report_is_of_ten_thousand_samples_and_of_eighty_at_least(random_machine, seed):
+    machine, (one, two) = random_machine(SIZES), (torch.Generator().manual_seed(seed) for _ in range(2))
+    assert sampled_report(machine, WORLD, generator=one).equals(sampled_report(machine, WORLD, samples=10_000, generator=two))
+    names = {"H lower bound", "H upper bound", "I lower bound", "I upper bound", "active", "dead", "saturated", "duplicate"}
+    names |= {"KL in ELBO", "ELBO"}
+    assert set(intervals(sampled_report(machine, WORLD, samples=80, generator=one)).measure) == names
 
 
 def test_chunks_change_nothing_but_memory(random_machine, generator, monkeypatch):
@@ -299,7 +325,7 @@ def test_what_does_not_fit_is_refused(generator):
 @pytest.mark.parametrize("options", [dict(samples=None), dict(samples=100.0), dict(samples=2**63), dict(generator=0), dict(patterns=None)])
 def test_mistakes_are_met_with_a_sentence(options):
     given = dict(patterns=states(2), samples=80, generator=torch.Generator().manual_seed(0)) | options
-    with pytest.raises(ValueError, match=r"whole number|would need|chance comes from|patterns"):
+    with pytest.raises(ValueError, match=r"^samples is a whole number|would need|chance comes from|patterns"):
         sampled_report(HelmholtzMachine((2, 2)), **given)
 
 
