@@ -79,6 +79,18 @@ def test_pushing_a_distribution_is_a_double_loop_over_states(n_in, n_out, seed):
         assert_close(way.exp(), pushed)
 
 
+def test_logarithms_are_pushed_only_where_numbers_are_too_small(seed, monkeypatch):
+    def slow(*arguments):
+        raise AssertionError("the slow way was taken")
+
+    monkeypatch.setattr(sys.modules[push.__module__], "push_in_logs", slow)
+    layer, p = random_layer(12, 11, seed, scale=0.5), random_distribution(12, seed + 1)
+    assert_close(push(p.log(), layer, states(12)).exp(), p @ channel(layer))
+    layer.weight.mul_(1e4)
+    with pytest.raises(AssertionError, match="the slow way"):
+        push(torch.zeros(1), layer, torch.ones(1, 12))
+
+
 def test_long_inputs_are_pushed_in_blocks(seed):
     layer, p = random_layer(12, 11, seed, scale=0.5), random_distribution(12, seed + 1)
     assert_close(push(p.log(), layer, states(12)).exp(), p @ channel(layer))

@@ -17,6 +17,7 @@ NOTICED, UNNOTICED, UNCALLED = {1, 3, -24, 24, 36, 152, 255}, {0}, {5, 33}  # ex
 ALIKE = {  # what may differ between two lines that do the same, and why they do
     r"strict=\w+": "the two are as long as each other, by construction",
     r"device=[\w.]+|\.to\([\w.]*device\)|\.cpu\(\)": "there is one device here; tests/test_devices.py has others",
+    r"max\([12], (?=\(?BLOCK)": "how many rows at a time changes nothing but memory",
     r"stacklevel=\d, ?": "it says which line a warning names",
 }
 
