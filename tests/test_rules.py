@@ -33,7 +33,7 @@ from helmholtz_mim.rules.categorical import (
     over_states,
     unit_gains,
 )
-from helmholtz_mim.rules.factorial import FactorialMIM, leave_one_out, self_consistent, soft_mean
+from helmholtz_mim.rules.factorial import FactorialMIM, leave_one_out, self_consistent, soft_mean, tempered
 from helmholtz_mim.rules.perturbation import Flip
 from helmholtz_mim.training import phases
 
@@ -206,6 +206,21 @@ def usual_of(machine, patterns, layer, generator):
     rule = FactorialMIM()
     rule.begin(machine, patterns, 0.1, generator)
     return rule.usual(layer, torch.zeros(*machine.replicas, 1, machine.sizes[layer])).squeeze(-2)
+
+
+def test_a_machine_that_can_be_enumerated_has_exact_frequencies(random_machine, generator):
+    machine = random_machine((8, 5, 2), bias=True)
+    expected = RHYTHMS.weights @ machine.recognition[0](RHYTHMS.bits)
+    assert_close(usual_of(machine, RHYTHMS, 1, generator), expected)
+
+
+def test_tempered_evidence_at_certainty_is_the_limit():
+    p, t = torch.tensor([0.0, 1, 0, 1, 0.7]), torch.tensor([0.0, 1, 1, 0, 0.2])
+    logit = lambda q: math.log(q / (1 - q))
+    for alpha, beta, limit in ((2.0, 0.5, math.inf), (0.5, 2.0, -math.inf), (1.0, 1.0, 0.0)):
+        expected = [-limit, limit, -math.inf, math.inf, alpha * logit(0.7) - beta * logit(0.2)]
+        assert_close(tempered(p, t, alpha, beta), torch.tensor(expected))
+    assert_close(leave_one_out(torch.tensor([[0.2], [0.6]])), torch.tensor([[0.6], [0.2]]))
 
 
 @pytest.mark.parametrize("replicas", [(), (3,)])

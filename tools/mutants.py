@@ -56,7 +56,7 @@ def row(module: str, codes: dict[str, int], alike: set[str]) -> str:
 def told(results: dict[str, dict[str, int]], survivors: list[Mutant]) -> str:
     """The report: a line for each module, then what survived."""
     alike = {mutant.name for mutant in survivors if mutant.reason}
-    lines = [row(module, codes, alike) for module, codes in results.items()]
+    lines = [row(module, codes, alike) for module, codes in results.items() if codes]
     lines.append(row("all", {name: code for codes in results.values() for name, code in codes.items()}, alike))
     missed = [str(mutant) for mutant in survivors if not mutant.reason]
     same = [f"{mutant}\n  ({mutant.reason})" for mutant in survivors if mutant.reason]
