@@ -26,7 +26,7 @@ TEST_TOOLS := $(shell grep -E '^(pytest|pytest-xdist|nbval|hypothesis|PyYAML|set
 REPOSITORY := book structure reference package tools
 
 .DEFAULT_GOAL := help
-.PHONY: help book test second seeds oldest newest fuzz export run figures lint types sync check bench wheel lock clean
+.PHONY: help book test second seeds oldest newest fuzz export run figures lint types sync check bench mutants wheel lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -36,6 +36,7 @@ help:
 	@echo "make seeds    every test that draws, with each of twenty seeds"
 	@echo "make oldest   the tests with the oldest dependencies allowed, in an environment of their own (make newest: the newest)"
 	@echo "make fuzz     public functions and file formats with many odd inputs (long)"
+	@echo "make mutants  change the mathematics in one place at a time, and list what no test notices (under an hour)"
 	@echo "make export   write helmholtz_mim/ from the notebooks"
 	@echo "make run      execute the chapters in place (CHAPTERS=nbs/01_layers.ipynb for one)"
 	@echo "make figures  draw every picture in images/ again"
@@ -52,7 +53,7 @@ $(READY): requirements-dev.lock settings.ini setup.py
 	@touch $@
 
 # One thread per process: chapters run side by side, and sums come out in the same order everywhere.
-book run test second seeds oldest fuzz: export OMP_NUM_THREADS := 1
+book run test second seeds oldest fuzz mutants: export OMP_NUM_THREADS := 1
 
 book: $(READY)
 	@rm -rf _build/source _build/book && mkdir -p _build/source && cp -r $(BOOK) _build/source
@@ -90,6 +91,17 @@ oldest newest: %: _build/%/ready
 
 fuzz: $(READY)
 	FUZZ=1 $(BIN)/pytest tests/test_fuzz*.py -n 2
+
+# In a copy, with compiled code in a folder of its own. Of the changes of each function, those are tried whose number ends in
+# one of these digits.
+MUTANTS ?= 147
+mutants: $(READY)
+	@rm -rf _build/mutation && mkdir -p _build/mutation
+	@cp -r helmholtz_mim tests pyproject.toml pytest.ini conftest.py nbval_sanitize.cfg _build/mutation
+	@cd _build/mutation && NUMBA_CACHE_DIR=$(CURDIR)/_build/mutation/compiled \
+		../../$(BIN)/mutmut run --max-children 2 '*[$(MUTANTS)]' > mutmut.log || { tail mutmut.log; exit 1; }
+	@$(BIN)/python tools/mutants.py _build/mutation _build/mutants.txt
+	@echo "What was not noticed stands in _build/mutants.txt"
 
 sync: $(READY)
 	@rm -rf _build/export && mkdir -p _build/export && cp -r settings.ini nbs helmholtz_mim _build/export

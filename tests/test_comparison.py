@@ -6,9 +6,10 @@ from functools import partial
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import t as student
 from torch.testing import assert_close
 
-from helmholtz_mim import HelmholtzMachine, cli, downward, encode, entropy, exact_report, load, upward, well_formed
+from helmholtz_mim import SCHEMES, HelmholtzMachine, cli, downward, encode, entropy, exact_report, load, upward, well_formed
 from helmholtz_mim.cli import main
 from helmholtz_mim.experiments import comparison
 from helmholtz_mim.experiments.comparison import PANELS, Run, draw_dynamics, dynamics, execute, find_scheme, label
@@ -127,6 +128,39 @@ def test_paired_differences(small):
     assert 0 <= table.loc["mim", "p"] <= 1 and table["seeds"].eq(3).all()
 
 
+def records_of(generator, schemes=("wake-sleep", "mim"), steps=5, replicas=4):
+    """A wide table of random numbers, in which every scheme has steps of its own."""
+    rows = [
+        (name, 10 * (i + 1) * step, replica, torch.rand((), generator=generator).item())
+        for i, name in enumerate(schemes) for step in range(1, steps + 1) for replica in range(replicas)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["scheme", "step", "replica", "I"])
+
+
+def test_the_last_records_of_every_seed_are_averaged(generator):
+    table = records_of(generator)
+    values = {key: rows.I.tolist() for key, rows in table.groupby(["scheme", "replica"])}  # in the order of the steps
+    for records in (1, 2, 5, 9):
+        found = per_seed(table, ["scheme"], records).set_index(["scheme", "replica"]).I
+        assert len(found) == 8
+        for key, one in values.items():
+            assert found[key] == pytest.approx(sum(one[-records:]) / len(one[-records:])), (key, records)
+
+
+def test_intervals_of_paired_differences_are_those_of_student(generator):
+    seeds = per_seed(records_of(generator, ("wake-sleep", "mim", "flip")), ["scheme"])
+    table, rows = against(seeds, "I"), seeds.pivot(index="replica", columns="scheme", values="I")
+    for name in ("mim", "flip"):
+        difference = rows[name] - rows["wake-sleep"]
+        expected = student.interval(0.95, 3, loc=difference.mean(), scale=difference.std() / 2)
+        assert table.loc[name, ["from", "to"]].tolist() == pytest.approx(expected)
+        alone = student.interval(0.95, 3, loc=rows[name].mean(), scale=rows[name].std() / 2)
+        assert table.loc[name, "mean"] == pytest.approx(rows[name].mean())
+        assert table.loc[name, "±"] == pytest.approx((alone[1] - alone[0]) / 2)
+        p = 2 * student.sf(abs(difference.mean()) / (difference.std() / 2), 3)
+        assert table.loc[name, "p"] == pytest.approx(p)
+
+
 def test_two_runs_are_never_pooled_into_one_row(tmp_path):
     runs = [Run(epochs=2, seeds=2, lr=lr, batch=batch) for batch, lr in ((100, 0.1), (300, 0.3))]
     table = execute_all(runs, tmp_path)
@@ -151,6 +185,13 @@ def test_the_published_columns_on_an_ignorant_machine():
     assert columns["accuracy"] == pytest.approx([72 / 256] * 2)
     assert columns["normalised I"] == pytest.approx([0.0] * 2, abs=1e-9)
     assert columns["normalised loss"] == pytest.approx([ignorant * torch.tensor(2.0).log().item()] * 2)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_every_scheme_trains_by_its_name(name):
+    machine, table = execute(Run(scheme=name, epochs=1, every=2, seeds=2))
+    assert machine.generative[0].weight.abs().sum() > 0
+    assert table["KL.recognition.0"].iloc[-1] < table["KL.recognition.0"].iloc[0]
 
 
 def test_schemes_are_fresh_and_found_by_name():

@@ -86,6 +86,12 @@ def test_too_many_states_are_refused():
     with pytest.raises(ValueError, match=r"2\^30 states, and 2\^26 is the limit: use log_likelihood"):
         exact_log_likelihood(HelmholtzMachine((4, 20, 10)), torch.zeros(1, 4))
     assert exact_log_likelihood(HelmholtzMachine((300, 3)), torch.zeros(1, 300)).shape == (1,)
+    for sizes in ((4, 3, 2), (4, 5)):  # the widest pair of hidden layers, or the only one
+        assert exact_log_likelihood(HelmholtzMachine(sizes), states(4), largest=5).shape == (16,)
+        with pytest.raises(ValueError, match=r"2\^5 states, and 2\^4 is the limit"):
+            exact_log_likelihood(HelmholtzMachine(sizes), states(4), largest=4)
+    with pytest.raises(ValueError, match=r"^largest is a whole number of at least 1, not None"):
+        exact_log_likelihood(HelmholtzMachine((4, 3)), states(4), largest=None)
 
 
 # Importance sampling
@@ -155,7 +161,7 @@ def test_running_sums_are_sums(monkeypatch, generator):
         assert_close(ess[i], 1 / w.softmax(-1).square().sum(-1))
 
 
-@pytest.mark.parametrize("batch, particles, replicas", [(1, 1000, ()), (16, 300, ()), (16, 10, (2, 3)), (500, 3, ())])
+@pytest.mark.parametrize("batch, particles, replicas", [(1, 1000, ()), (16, 300, ()), (16, 10, (2, 3)), (500, 3, ()), (500, 3, (2,))])
 def test_memory_is_bounded(monkeypatch, generator, batch, particles, replicas):
     machine, held = HelmholtzMachine(SIZES, replicas=replicas), []
 
@@ -216,6 +222,15 @@ def test_a_ladder_reports_mean_and_interval_over_the_data(seed, generator):
     assert math.isnan(table.climb[0]) and abs(table.climb[1]) < 1e-9
 
 
+def test_the_interval_of_two_data_is_wide_and_of_one_there_is_none(seed, generator):
+    machine, x = perfect(seed), states(5)[[3, 17]]
+    pair, (one,) = exact_log_likelihood(machine, x), exact_log_likelihood(machine, x[:1])
+    table, alone = ladder(machine, x, (1,), generator=generator), ladder(machine, x[:1], (1,), generator=generator)
+    half = 12.7062047 * (pair[0] - pair[1]).abs().item() / 2  # Student's t for one degree of freedom
+    assert_close((table.low[0], table.high[0]), (pair.mean().item() - half, pair.mean().item() + half))
+    assert_close((alone.low[0], alone.nats[0], alone.high[0]), (one.item(),) * 3)
+
+
 def test_weights_of_patterns_count(seed, generator):
     machine, world = perfect(seed), Patterns(states(5)[:3], weights=[1, 2, 5])
     exact = exact_log_likelihood(machine, world.bits)
@@ -238,6 +253,18 @@ def test_a_ladder_warns_while_it_climbs(seed, generator):
         warnings.simplefilter("error")
         ladder(perfect(seed), states(5), (1, 10), generator=generator)
         ladder(poor, states(6), (10,), generator=generator)  # one rung cannot climb
+
+
+@pytest.mark.parametrize("climb", [-1.0, 0.2, 0.28, 0.32, 0.5, 2.0])
+def test_a_climb_of_three_tenths_of_a_nat_is_steep(climb, monkeypatch, generator):
+    """Of the last two decades only the last counts, and of replicas the steepest."""
+    log_mean = torch.tensor([[0.0, 0.0], [9.0, 9.0], [9.0, 9.0 + 2 * climb]]).unsqueeze(-1).expand(3, 2, 16) - 20
+    monkeypatch.setattr(likelihood, "rungs", lambda machine, x, counts, *, generator: (log_mean, log_mean.exp()))
+    machine = HelmholtzMachine(SIZES, replicas=(2,))
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        ladder(machine, states(4), (1, 10, 1000), generator=generator)
+    assert [f"still climbs {climb:.2f} nats" in str(one.message) for one in heard] == [True] * (climb > 0.3)
 
 
 def test_every_replica_has_its_ladder(generator, random_machine):
@@ -302,11 +329,24 @@ def test_annealing_ignores_recognition(seed):
     assert_close(ais_log_likelihood(machine, states(4), 5, 5, generator=same[1]), before)
 
 
-def test_annealing_in_blocks(monkeypatch, generator):
-    monkeypatch.setattr(likelihood, "BLOCK", 60)  # three data at a time
-    machine = HelmholtzMachine(SIZES)
+@pytest.mark.parametrize("replicas", [(), (2,)])
+def test_annealing_in_blocks(replicas, monkeypatch, generator):
+    monkeypatch.setattr(likelihood, "BLOCK", 60 * math.prod(replicas))  # three data at a time
+    machine = HelmholtzMachine(SIZES, replicas=replicas)
     found = ais_log_likelihood(machine, states(4), 5, 3, generator=generator)
-    assert_close(found, torch.full((16,), -4 * math.log(2)))
+    assert_close(found, torch.full((*replicas, 16), -4 * math.log(2)))
+
+
+def test_annealing_takes_sixteen_chains_and_a_hundred_steps(seed):
+    machine, (one, other) = random(SIZES, seed), (torch.Generator().manual_seed(seed) for _ in range(2))
+    expected = ais_log_likelihood(machine, states(4)[:2], 16, 100, generator=other)
+    assert torch.equal(ais_log_likelihood(machine, states(4)[:2], generator=one), expected)
+
+
+def test_single_precision_machines_are_annealed_in_double(seed, generator):
+    machine = random(SIZES, seed, scale=0.5).float()
+    torch.set_default_dtype(torch.float32)  # as it is outside of these tests
+    assert ais_log_likelihood(machine, states(4), 2, 3, generator=generator).dtype == torch.float64
 
 
 @pytest.mark.parametrize("chains, steps", [(0, 1), (1, 0)])
@@ -318,11 +358,13 @@ def test_annealing_takes_a_step(chains, steps, generator):
 @pytest.mark.parametrize("count", [0, -1, 2.5, True, "10", None])
 def test_particles_and_chains_are_whole_numbers(count, generator):
     machine, x = HelmholtzMachine(SIZES), states(4)
-    for ask in (log_likelihood, effective_sample_size, ais_log_likelihood):
-        with pytest.raises(ValueError, match="whole number of at least 1"):
+    for ask, name in [(log_likelihood, "particles"), (effective_sample_size, "particles"), (ais_log_likelihood, "chains")]:
+        with pytest.raises(ValueError, match=f"^{name} is a whole number of at least 1"):
             ask(machine, x, count, generator=generator)
-    with pytest.raises(ValueError, match="each of counts of particles"):
+    with pytest.raises(ValueError, match=r"^each of counts of particles is a whole number of at least 1"):
         ladder(machine, x, (count,), generator=generator)
+    with pytest.raises(ValueError, match=r"^each of counts of particles is a whole number of at least 1"):
+        rungs(machine, x, (count,), generator=generator)
 
 
 def test_likelihoods_of_no_data_are_refused(generator):

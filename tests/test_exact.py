@@ -79,6 +79,18 @@ def test_pushing_a_distribution_is_a_double_loop_over_states(n_in, n_out, seed):
         assert_close(way.exp(), pushed)
 
 
+def test_logarithms_are_pushed_only_where_numbers_are_too_small(seed, monkeypatch):
+    def slow(*arguments):
+        raise AssertionError("the slow way was taken")
+
+    monkeypatch.setattr(sys.modules[push.__module__], "push_in_logs", slow)
+    layer, p = random_layer(12, 11, seed, scale=0.5), random_distribution(12, seed + 1)
+    assert_close(push(p.log(), layer, states(12)).exp(), p @ channel(layer))
+    layer.weight.mul_(1e4)
+    with pytest.raises(AssertionError, match="the slow way"):
+        push(torch.zeros(1), layer, torch.ones(1, 12))
+
+
 def test_long_inputs_are_pushed_in_blocks(seed):
     layer, p = random_layer(12, 11, seed, scale=0.5), random_distribution(12, seed + 1)
     assert_close(push(p.log(), layer, states(12)).exp(), p @ channel(layer))
@@ -226,6 +238,30 @@ def test_divergence_is_positive_except_from_itself(n, seed):
     assert_close(clamped_kl(p, q), kl(p, q))
 
 
+def test_of_replicas_each_has_its_own_information(seed):
+    layers = [random_layer(3, 2, seed + k) for k in range(4)]
+    p = torch.stack([random_distribution(3, seed + k) for k in range(4)])
+    stack = BinaryLayer(3, 2, bias=True, replicas=(4,)).double()
+    stack.load_state_dict({name: torch.stack([one.state_dict()[name] for one in layers]) for name in layers[0].state_dict()})
+    tables = [channel(one) for one in layers]
+    assert_close(channel(stack), torch.stack(tables))
+    expected = [information(q[:, None] * table) for q, table in zip(p, tables, strict=True)]
+    assert_close(mutual_information(stack, p), torch.stack(expected))
+    assert_close(push_in_logs(p.log(), stack.logits(states(3))).exp(), torch.stack([q @ table for q, table in zip(p, tables, strict=True)]))
+    many = mutual_information(BinaryLayer(1, 1, replicas=(30,)), torch.tensor([0.5, 0.5]))
+    assert many.shape == (30,), "as many as there are bits in the limit"
+
+
+def test_what_cannot_happen_costs_what_its_logarithm_is_said_to_be():
+    p, q = torch.tensor([[0.5, 0.5, 0], [0, 0, 1]]), torch.tensor([0.25, 0, 0.75])
+    for log_zero in (-20.0, -0.5):
+        expected = [-math.log(2) - 0.5 * math.log(0.25) - 0.5 * log_zero, -math.log(0.75)]
+        assert_close(clamped_kl(p, q, log_zero), torch.tensor(expected))
+    assert_close(clamped_kl(p, q), clamped_kl(p, q, -100.0))
+    with pytest.raises(ValueError, match="a number below 0, not 0"):
+        clamped_kl(p, q, 0)
+
+
 def test_entropy_of_known_distributions():
     assert entropy(torch.tensor([1.0, 0, 0])) == 0
     assert_close(entropy(torch.full((3, 8), 1 / 8)), torch.full((3,), 3 * math.log(2)))
@@ -241,6 +277,8 @@ def test_tables_beyond_the_limit_are_refused():
         with pytest.raises(ValueError, match=r"2\^27 entries, and 2\^26 is the limit.*sampled_report"):
             ask()
     assert len(downward(wide, largest=27)) == 2
+    with pytest.raises(ValueError, match=r"2\^27 entries"):
+        mutual_information(BinaryLayer(17, 10, replicas=(2,)), torch.tensor([0.5, 0.5]))
 
 
 @pytest.mark.parametrize("units", [3, 5])
@@ -308,6 +346,13 @@ def test_what_is_no_distribution_is_refused(p):
     for measure in (lambda: kl(half, p), lambda: clamped_kl(half, p), lambda: mutual_information(layer, p)):
         with pytest.raises(ValueError, match=r"distributions are tensors of probabilities of as many states|has 2\^1 input states"):
             measure()
+
+
+def test_the_sentence_says_what_the_distributions_are():
+    half = torch.tensor([0.5, 0.5])
+    for other, words in ((None, "None"), ("half", "'half'"), (torch.ones(3), r"\(3,\) of torch.float64")):
+        with pytest.raises(ValueError, match=rf"none below zero, not \(2,\) of torch.float64 and {words}$"):
+            kl(half, other)
 
 
 def test_reports_take_tables_of_bits(random_machine):

@@ -1,5 +1,6 @@
 """What somebody who installs the wheel gets."""
 
+import ast
 import os
 import re
 import shutil
@@ -9,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import helmholtz_mim
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ["settings.ini", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "helmholtz_mim"]
@@ -88,3 +91,26 @@ def test_public_names_are_no_modules():
     exec("from helmholtz_mim import *", names)
     assert {"Checkpoint", "FactorialMIM", "train", "wake"} <= set(names)
     assert not [name for name, value in names.items() if isinstance(value, type(sys))]
+
+
+LISTS = {"test_structure.py", "test_reference.py"}  # which name what they do not use
+
+
+def exercised(source):
+    """The names that a text imports from the package and then uses."""
+    tree = ast.parse(source)
+    imports = (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("helmholtz_mim"))
+    names = {alias.asname or alias.name: alias.name for node in imports for alias in node.names}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return {name for local, name in names.items() if local in used}
+
+
+def test_a_name_is_exercised_where_it_is_imported_and_used():
+    source = "from helmholtz_mim import wake, dream as d, kl\nfrom helmholtz_mim.layers import states\nimport math\n"
+    assert exercised(source + "d(wake, math.pi, train)") == {"wake", "dream"}
+
+
+def test_every_public_name_is_exercised_by_a_test():
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py") if path.name not in LISTS]
+    missing = set(helmholtz_mim.__all__).difference(*map(exercised, texts))
+    assert not missing, f"no test uses {', '.join(sorted(missing))}"

@@ -13,6 +13,7 @@ from helmholtz_mim import (
     ENGINES,
     HelmholtzMachine,
     NotApplicable,
+    Patterns,
     Phases,
     TrainConfig,
     encode,
@@ -32,7 +33,7 @@ from helmholtz_mim.rules.categorical import (
     over_states,
     unit_gains,
 )
-from helmholtz_mim.rules.factorial import FactorialMIM, leave_one_out, self_consistent, soft_mean
+from helmholtz_mim.rules.factorial import FactorialMIM, leave_one_out, self_consistent, soft_mean, tempered
 from helmholtz_mim.rules.perturbation import Flip
 from helmholtz_mim.rule import phases
 
@@ -198,6 +199,44 @@ def test_a_table_of_constant_mass_stays_a_distribution_when_rescaled(generator):
         rule.observe(z)
     s, table = rule.memory[1][3], rule.memory[1][4 + 3 :]
     assert s < 3000 and math.isclose(table.sum(), s, rel_tol=1e-9) and table.argmax() == 7
+
+
+def usual_of(machine, patterns, layer, generator):
+    """How often each unit of a layer fires, as the factorial rule finds it when an epoch begins."""
+    rule = FactorialMIM()
+    rule.begin(machine, patterns, 0.1, generator)
+    return rule.usual(layer, torch.zeros(*machine.replicas, 1, machine.sizes[layer])).squeeze(-2)
+
+
+def test_a_machine_that_can_be_enumerated_has_exact_frequencies(random_machine, generator):
+    machine = random_machine((8, 5, 2), bias=True)
+    expected = RHYTHMS.weights @ machine.recognition[0](RHYTHMS.bits)
+    assert_close(usual_of(machine, RHYTHMS, 1, generator), expected)
+
+
+def test_tempered_evidence_at_certainty_is_the_limit():
+    p, t = torch.tensor([0.0, 1, 0, 1, 0.7]), torch.tensor([0.0, 1, 1, 0, 0.2])
+    logit = lambda q: math.log(q / (1 - q))
+    for alpha, beta, limit in ((2.0, 0.5, math.inf), (0.5, 2.0, -math.inf), (1.0, 1.0, 0.0)):
+        expected = [-limit, limit, -math.inf, math.inf, alpha * logit(0.7) - beta * logit(0.2)]
+        assert_close(tempered(p, t, alpha, beta), torch.tensor(expected))
+    assert_close(leave_one_out(torch.tensor([[0.2], [0.6]])), torch.tensor([[0.6], [0.2]]))
+
+
+@pytest.mark.parametrize("replicas", [(), (3,)])
+def test_a_machine_too_wide_to_enumerate_is_sampled_by_the_weights_of_the_data(replicas, generator):
+    sizes = (20, 12, 4)  # 2^32 joint states of the lowest pair
+    machine = HelmholtzMachine(sizes, bias=True, replicas=replicas).double()
+    for tensor in machine.state_dict().values():
+        tensor.normal_(generator=generator)
+    world = Patterns((torch.rand(5, 20, generator=generator) < 0.5).double(), weights=[1, 2, 0, 3, 4])
+    middle = machine.recognition[0](world.bits).mT @ world.weights
+    assert_close(usual_of(machine, world, 1, generator), middle, rtol=0, atol=5 * 0.5 / 1000**0.5)
+    z, one, top = states(12), machine.recognition[0], 0.0
+    for datum, weight in zip(world.bits, world.weights, strict=True):
+        p = one.log_prob(z, datum.expand(len(z), -1)).exp()
+        top = top + weight * (p.unsqueeze(-2) @ machine.recognition[1](z)).squeeze(-2)
+    assert_close(usual_of(machine, world, 2, generator), top, rtol=0, atol=5 * 0.5 / 1000**0.5)
 
 
 def test_allocation_is_a_function_of_the_input_alone(generator):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 from torch.testing import assert_close
 
 from helmholtz_mim import HelmholtzMachine, Patterns, encode, exact_report, intervals, sampled_report, states
@@ -155,6 +156,13 @@ def test_the_jackknife_corrects_the_entropy_of_frequencies(generator):
     assert exact - plain > 0.003 > 0.001 > abs(exact - corrected.mean())
 
 
+def test_the_jackknife_of_a_mean_is_the_interval_of_student(generator):
+    x = torch.randn(3, 12, 2, generator=generator)
+    mean, half = jackknife(lambda a: a[0], [x])
+    assert_close(mean, x.mean(1))
+    assert_close(half, student.ppf(0.975, 11) * x.std(1) / 12**0.5)
+
+
 def test_intervals_join_a_measure_and_its_error():
     columns = dict(step=0, replica=[0, 0, 1, 1], layer=2, direction="recognition")
     report = pd.DataFrame(columns | dict(measure=["a", "a ±", "a", "a ±"], value=[1.0, 0.5, 2.0, 0.1]))
@@ -190,11 +198,37 @@ def test_constant_units_are_found(generator):
     assert counts == dict(dead=1, saturated=2, active=1, duplicate=0)
 
 
+def test_units_beyond_a_threshold_are_counted_and_those_before_it_are_not(generator):
+    """Dead below .01, saturated above .99, active above a variance of .01, a duplicate above a correlation of .95."""
+    machine = HelmholtzMachine((1, 5), bias=True)
+    machine.prior.bias.copy_(torch.tensor([0.001, 0.02, 0.5, 0.98, 0.999]).logit())
+    away = torch.tensor([0.3, 0.12, 0.08, 0.05, 0.0])  # from .5, which either state of the datum brings
+    machine.recognition[0].weight.copy_(2 * (0.5 + away).logit().unsqueeze(-1))
+    machine.recognition[0].bias.copy_(-(0.5 + away).logit())
+    found = measured(sampled_report(machine, Patterns(states(1)), samples=40_000, generator=generator))
+    assert [found[m, "generative", 1] for m in ("dead", "saturated")] == [1, 1]
+    assert found["active", "recognition", 1] == 2
+    copies = HelmholtzMachine((4, 1), bias=True)
+    slope = 2 * torch.tensor([1 - 1e-9, 0.96, 0.99, 0.5]).logit().unsqueeze(-1)  # correlations of .92 and .98 with the first
+    copies.generative[0].weight.copy_(slope), copies.generative[0].bias.copy_(-slope[:, 0] / 2)
+    assert measured(sampled_report(copies, Patterns(states(4)), samples=40_000, generator=generator))["duplicate", "generative", 0] == 1
+
+
 def test_copies_are_counted_but_not_the_original():
     x = states(3)[:, [0, 0, 1, 1, 2, 0]]
     x[:, 3] = 1 - x[:, 3]  # a copy turned round says as much
-    r, _ = likeness(x.T @ x / len(x), len(x))
+    r, half = likeness(x.T @ x / len(x), len(x))
     assert_close(r, torch.tensor([0.0, 1, 0, 1, 0, 1]))
+    assert_close(half, 1.96 * (1 - r) / 8**0.5)
+
+
+def test_likeness_is_the_largest_correlation_with_a_unit_before(generator):
+    x = (torch.rand(500, 4, generator=generator) < torch.tensor([0.5, 0.3, 0.7, 0.5])).double()
+    x[:300, 2], x[:, 3] = x[:300, 0], 1.0  # partly a copy; always on
+    r, half = likeness(x.T @ x / 500, 500)
+    table = torch.corrcoef(x[:, :3].T).abs()
+    assert_close(r, torch.stack([torch.tensor(0.0), table[1, 0], table[2, :2].max(), torch.tensor(0.0)]))
+    assert_close(half, 1.96 * (1 - r**2) / 500**0.5)
 
 
 def test_undecided_units_are_reported(generator):
@@ -215,7 +249,7 @@ def test_columns_are_those_of_the_exact_report(random_machine, generator):
     assert table.columns.tolist() == exact_report(machine, WORLD).columns.tolist()
     assert table.replica.unique().tolist() == list(range(6))
     sizes = table.groupby(["replica", "measure", "direction", "layer"]).size()
-    assert (sizes == 1).all()
+    assert (sizes == 1).all() and (table.groupby(["measure", "direction", "layer"]).size() == 6).all()
     half = table.measure.str.endswith(" ±")
     assert half.sum() == (~half).sum() and (table.value[half] >= 0).all()
 
@@ -235,6 +269,14 @@ def test_one_seed_gives_one_table(random_machine, seed):
         sampled_report(machine, WORLD, samples=400, generator=torch.Generator().manual_seed(s)) for s in (seed, seed, seed + 1)
     )
     assert one.equals(two) and not one.equals(other)
+
+
+def test_a_report_is_of_ten_thousand_samples_and_of_eighty_at_least(random_machine, seed):
+    machine, (one, two) = random_machine(SIZES), (torch.Generator().manual_seed(seed) for _ in range(2))
+    assert sampled_report(machine, WORLD, generator=one).equals(sampled_report(machine, WORLD, samples=10_000, generator=two))
+    names = {"H lower bound", "H upper bound", "I lower bound", "I upper bound", "active", "dead", "saturated", "duplicate"}
+    names |= {"KL in ELBO", "ELBO"}
+    assert set(intervals(sampled_report(machine, WORLD, samples=80, generator=one)).measure) == names
 
 
 def test_chunks_change_nothing_but_memory(random_machine, generator, monkeypatch):
@@ -284,7 +326,7 @@ def test_what_does_not_fit_is_refused(generator):
 @pytest.mark.parametrize("options", [dict(samples=None), dict(samples=100.0), dict(samples=2**63), dict(generator=0), dict(patterns=None)])
 def test_mistakes_are_met_with_a_sentence(options):
     given = dict(patterns=states(2), samples=80, generator=torch.Generator().manual_seed(0)) | options
-    with pytest.raises(ValueError, match=r"whole number|would need|chance comes from|patterns"):
+    with pytest.raises(ValueError, match=r"^samples is a whole number|would need|chance comes from|patterns"):
         sampled_report(HelmholtzMachine((2, 2)), **given)
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import clean_nbs
 import execute
+import mutants
 
 
 def notebook(path, *sources):
@@ -141,3 +143,40 @@ def test_of_widgets_only_what_is_shown_is_stored():
 
 def test_of_figures_that_bring_a_page_no_widget_is_stored():
     assert clean_nbs.stored_form(stored("figure"))["metadata"] == {}
+
+
+DIFF = """--- rule.py
++++ rule.py
+@@ -1,3 +1,3 @@
+ def pairs(x, y):
+-    return zip(x, y, strict=True)
++    return zip(x, y, {})
+"""
+
+
+def survivor(name, changed):
+    return mutants.Mutant(name, *mutants.changed(DIFF.format(changed)))
+
+
+def test_a_change_that_no_test_can_notice_has_a_reason():
+    alike, other = survivor("x_pairs__mutmut_1", "strict=False"), survivor("x_pairs__mutmut_2", "None")
+    assert alike.before == "return zip(x, y, strict=True)" and alike.after == "return zip(x, y, strict=False)"
+    assert alike.reason and survivor("x_pairs__mutmut_3", "").reason and not other.reason
+
+
+def test_the_report_on_mutants_counts_what_could_be_noticed():
+    alike, missed = survivor("a", "strict=False"), survivor("b", "None")
+    text = mutants.told({"rule": {"a": 0, "b": 0, "c": 1, "d": 33, "e": -24}, "wake": {"f": 1}}, [alike, missed])
+    head, _, rest = text.partition("\n\n")
+    assert [" ".join(line.split()) for line in head.splitlines()] == [
+        "rule 66.7% of 3 noticed; 1 alike, 1 never called",
+        "wake 100.0% of 1 noticed; 0 alike, 0 never called",
+        "all 75.0% of 4 noticed; 1 alike, 1 never called",
+    ]
+    assert rest.index("NOT NOTICED") < rest.index(str(missed)) < rest.index("ALIKE") < rest.index(str(alike))
+
+
+def test_what_mutants_are_made_of_is_there():
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutmut"]
+    wanted = [*options["only_mutate"], *options["also_copy"], *options["pytest_add_cli_args_test_selection"]]
+    assert not [pattern for pattern in wanted if not any(ROOT.glob(pattern))]

@@ -196,6 +196,32 @@ def test_the_rule_decides_every_so_many_th_wake_phase():
     assert steps == [10, 20, 30, 40, 50, 60, 70] and rule.step == 73
 
 
+class Certain:
+    """Switches everything on, and keeps the share of data whose wide layer says that it decided."""
+
+    def __init__(self):
+        self.shares = []
+
+    def __call__(self, layer, p, u):
+        return torch.ones_like(p)
+
+    def observe(self, z):
+        self.shares.append(z[1].all(-1).double().mean().item())
+
+
+@pytest.mark.parametrize("anneal, left", [(None, [1, 1, 1, 1, 1]), (1.0, [1, 0.8, 0.6, 0.4, 0.2]), (0.4, [1, 0.5, 0, 0, 0])])
+@pytest.mark.parametrize("engine", ["torch", "batched"])
+def test_the_fraction_falls_to_zero_by_the_part_that_anneal_names(engine, anneal, left, seed):
+    """Chance switches 60 units on at once in one datum of 10^18."""
+    machine, rule, count = HelmholtzMachine((8, 60)).float(), Certain(), 4000
+    patterns, generator = Patterns(RHYTHMS.bits, epoch=count), torch.Generator().manual_seed(seed)
+    config = TrainConfig(epochs=5, batch=count, lr=1e-9, fraction=0.6, anneal=anneal)
+    train(machine, patterns, config, allocate=rule, engine=engine, generator=generator)
+    for share, part in zip(rule.shares, left, strict=True):
+        q = 0.6 * part
+        assert abs(share - q) <= 5.5 * math.sqrt(q * (1 - q) / count), rule.shares
+
+
 # History
 
 
@@ -286,6 +312,21 @@ def test_arguments_of_another_kind_are_met_with_a_sentence(change, sentence):
 
 
 # The reasons of engines
+
+
+def taken(sizes, replicas=(), **protocol):
+    """The engine that "auto" takes, as the run itself says."""
+    machine, names = HelmholtzMachine(sizes, replicas=replicas).float(), []
+    patterns, config = Patterns(torch.eye(sizes[0])), TrainConfig(epochs=1, **protocol)
+    train(machine, patterns, config, checkpoint=lambda run: names.append(run.engine), generator=torch.Generator().manual_seed(0))
+    (name,) = set(names)
+    return name
+
+
+def test_auto_takes_the_engine_for_batches_where_products_are_large():
+    wide = (784, 100)
+    assert taken(wide, batch=100) == "batched"
+    assert "batched" not in (taken(wide, batch=100, replicas=(2,)), taken((16, 10), batch=100), taken((16, 10)))
 
 
 def test_auto_says_why_no_engine_runs_a_protocol():
