@@ -83,7 +83,8 @@ def test_links_lead_somewhere(page):
 @each_page
 def test_page_is_quiet_fits_a_phone_and_has_its_switch(browser, page):
     view = browser.new_page(viewport={"width": 390, "height": 844})
-    requested, errors = [], []
+    requested, missed, errors = [], [], []
+    view.on("requestfailed", lambda request: missed.append(request.url))
     view.on("request", lambda request: requested.append(request.url))
     view.on("pageerror", lambda e: errors.append(str(e)))
     view.goto(page.as_uri())
@@ -92,7 +93,7 @@ def test_page_is_quiet_fits_a_phone_and_has_its_switch(browser, page):
     folds, switches = view.locator("details.fold").count(), view.locator("button.code-switch:visible").count()
     view.close()
     assert not [url for url in requested if urlsplit(url).scheme not in ("file", "data", "blob")]
-    assert not errors
+    assert not missed and not errors
     assert too_wide <= 0, f"{too_wide} px wider than a phone"
     assert switches == (folds > 0)
 
