@@ -15,6 +15,7 @@ from nbformat import v4
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import execute
+import ruler
 
 
 def notebook(path, *sources):
@@ -111,3 +112,32 @@ def test_seeds_are_chosen_from_outside(choice, seeds, monkeypatch):
 def test_one_seed_is_fixed_unless_another_is_asked_for(monkeypatch):
     monkeypatch.delenv("TEST_SEED", raising=False)
     assert chosen_seeds() == [0]
+
+
+CHAPTER = [
+    "#| export\ndef shown(): ...\ndef asserted_(x): ...\ndef _private(): ...\nclass Both:\n    def method(self): ...\n",
+    "#| export\ndef late(): ...\nCONSTANT = 3\ndef drawn(): ...\ndef axis(ax): return shown\n",
+    "table = Both()\nassert table.method() == 3\nfor row in table:\n    print(row)\n",
+    "x = 1\nasserted_(x)\nassert x\nshown()",
+    "drawn();",
+    "fig, ax = plt.subplots()\n_ = ax.plot(drawn())",
+    "late()\n",
+]
+
+
+def test_the_ruler_says_which_exports_are_shown_and_asserted(tmp_path):
+    notebook(tmp_path / "01_one.ipynb", *CHAPTER)
+    found = {export.name: (export.shown, export.asserted) for export in ruler.measured(tmp_path / "01_one.ipynb")}
+    expected = {"shown": (True, False), "asserted_": (False, True), "Both": (True, True), "late": (False, False), "axis": (False, False)}
+    assert found == expected | {"drawn": (False, False)}, "the fourth code cell is too late"
+    notebook(tmp_path / "01_one.ipynb", *CHAPTER[:4], CHAPTER[5])
+    assert ruler.measured(tmp_path / "01_one.ipynb")[-2] == ("drawn", True, False)
+
+
+def test_the_ruler_lists_chapters_a_total_and_what_is_missing(tmp_path, capsys):
+    notebook(tmp_path / "01_one.ipynb", *CHAPTER)
+    ruler.main(["--missing", str(tmp_path / "01_one.ipynb")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["01_one", "6", "33%", "33%"] and lines[-1].split() == ["all", "6", "33%", "33%"]
+    assert "    late: not shown, not asserted" in lines and "    shown: not asserted" in lines
+    assert not any(line.strip().startswith(("Both", "_private", "method", "CONSTANT")) for line in lines)
