@@ -185,5 +185,21 @@ def test_paper_shows_all_code_black_on_white(browser, scripts):
     assert view.locator("body").evaluate("(body) => getComputedStyle(body).backgroundColor") == "rgb(255, 255, 255)"
     if scripts:
         view.evaluate("window.dispatchEvent(new Event('afterprint'))")
-        assert not any(opened(view))
+        assert not any(opened(view)) and view.locator("html").get_attribute("data-theme") == "dark"
     context.close()
+
+
+BRIGHT = """(all) => all.filter((tag) => tag.innerText).map((tag) => getComputedStyle(tag).color)
+  .filter((color) => color.match(/[0-9.]+/g).slice(0, 3).reduce((sum, part) => sum + +part, 0) > 450)"""
+
+
+def test_tables_and_captions_are_dark_on_paper(browser):
+    view = browser.new_page(color_scheme="dark")
+    view.goto((HTML / "nbs/11_collapse.html").as_uri())
+    view.wait_for_load_state("networkidle")
+    texts = view.locator(".bd-article :is(p, li, th, td, h1, h2, .caption)")
+    assert texts.evaluate_all(BRIGHT)
+    view.emulate_media(media="print", color_scheme="dark")
+    view.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert not texts.evaluate_all(BRIGHT)
+    view.close()
