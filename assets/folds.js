@@ -19,10 +19,16 @@ function addSwitch() {
 
 if (folds.length) addSwitch();
 
-// Paper shows everything; afterwards the page is as it was.
-let opened = [];
+// Paper shows everything, and is white; afterwards the page is as it was.
+const root = document.documentElement;
+let opened = [], theme;
 window.addEventListener("beforeprint", () => {
   opened = [...document.querySelectorAll(".bd-article details:not([open])")];
   opened.forEach((details) => { details.open = true; });
+  theme = root.dataset.theme;
+  root.dataset.theme = "light";
 });
-window.addEventListener("afterprint", () => opened.forEach((details) => { details.open = false; }));
+window.addEventListener("afterprint", () => {
+  opened.forEach((details) => { details.open = false; });
+  root.dataset.theme = theme;
+});

@@ -83,7 +83,8 @@ def test_links_lead_somewhere(page):
 @each_page
 def test_page_is_quiet_fits_a_phone_and_has_its_switch(browser, page):
     view = browser.new_page(viewport={"width": 390, "height": 844})
-    requested, errors = [], []
+    requested, missed, errors = [], [], []
+    view.on("requestfailed", lambda request: missed.append(request.url))
     view.on("request", lambda request: requested.append(request.url))
     view.on("pageerror", lambda e: errors.append(str(e)))
     view.goto(page.as_uri())
@@ -92,7 +93,7 @@ def test_page_is_quiet_fits_a_phone_and_has_its_switch(browser, page):
     folds, switches = view.locator("details.fold").count(), view.locator("button.code-switch:visible").count()
     view.close()
     assert not [url for url in requested if urlsplit(url).scheme not in ("file", "data", "blob")]
-    assert not errors
+    assert not missed and not errors
     assert too_wide <= 0, f"{too_wide} px wider than a phone"
     assert switches == (folds > 0)
 
@@ -184,5 +185,21 @@ def test_paper_shows_all_code_black_on_white(browser, scripts):
     assert view.locator("body").evaluate("(body) => getComputedStyle(body).backgroundColor") == "rgb(255, 255, 255)"
     if scripts:
         view.evaluate("window.dispatchEvent(new Event('afterprint'))")
-        assert not any(opened(view))
+        assert not any(opened(view)) and view.locator("html").get_attribute("data-theme") == "dark"
     context.close()
+
+
+BRIGHT = """(all) => all.filter((tag) => tag.innerText).map((tag) => getComputedStyle(tag).color)
+  .filter((color) => color.match(/[0-9.]+/g).slice(0, 3).reduce((sum, part) => sum + +part, 0) > 450)"""
+
+
+def test_tables_and_captions_are_dark_on_paper(browser):
+    view = browser.new_page(color_scheme="dark")
+    view.goto((HTML / "nbs/11_collapse.html").as_uri())
+    view.wait_for_load_state("networkidle")
+    texts = view.locator(".bd-article :is(p, li, th, td, h1, h2, .caption)")
+    assert texts.evaluate_all(BRIGHT)
+    view.emulate_media(media="print", color_scheme="dark")
+    view.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert not texts.evaluate_all(BRIGHT)
+    view.close()

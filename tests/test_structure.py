@@ -136,7 +136,7 @@ def test_folds_say_what_they_hold(path):
         assert "hide-input" not in cell["metadata"].get("tags", []), f"write `#| fold what it holds`:\n{cell['source']}"
         for name, words in directives(cell):
             assert name != "fold:", f"without the colon, or nbdev leaves the line in the module: #| fold {words}"
-            assert name != "fold" or re.search(r"\w", words) and not re.search(r"\bshow\b", words, re.I), words
+            assert name != "fold" or (re.search(r"\w", words) and not re.search(r"\bshow\b", words, re.I)), words
 
 
 @each_notebook

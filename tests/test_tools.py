@@ -20,6 +20,9 @@ import execute
 import mutants
 
 
+import ruler
+
+
 def notebook(path, *sources):
     """A notebook of these cells, each with a stored output."""
     outputs = [v4.new_output("stream", name="stdout", text="stored\n")]
@@ -180,3 +183,32 @@ def test_what_mutants_are_made_of_is_there():
     options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutmut"]
     wanted = [*options["only_mutate"], *options["also_copy"], *options["pytest_add_cli_args_test_selection"]]
     assert not [pattern for pattern in wanted if not any(ROOT.glob(pattern))]
+
+
+CHAPTER = [
+    "#| export\ndef shown(): ...\ndef asserted_(x): ...\ndef _private(): ...\nclass Both:\n    def method(self): ...\n",
+    "#| export\ndef late(): ...\nCONSTANT = 3\ndef drawn(): ...\ndef axis(ax): return shown\n",
+    "table = Both()\nassert table.method() == 3\nfor row in table:\n    print(row)\n",
+    "x = 1\nasserted_(x)\nassert x\nshown()",
+    "drawn();",
+    "fig, ax = plt.subplots()\n_ = ax.plot(drawn())",
+    "late()\n",
+]
+
+
+def test_the_ruler_says_which_exports_are_shown_and_asserted(tmp_path):
+    notebook(tmp_path / "01_one.ipynb", *CHAPTER)
+    found = {export.name: (export.shown, export.asserted) for export in ruler.measured(tmp_path / "01_one.ipynb")}
+    expected = {"shown": (True, False), "asserted_": (False, True), "Both": (True, True), "late": (False, False), "axis": (False, False)}
+    assert found == expected | {"drawn": (False, False)}, "the fourth code cell is too late"
+    notebook(tmp_path / "01_one.ipynb", *CHAPTER[:4], CHAPTER[5])
+    assert ruler.measured(tmp_path / "01_one.ipynb")[-2] == ("drawn", True, False)
+
+
+def test_the_ruler_lists_chapters_a_total_and_what_is_missing(tmp_path, capsys):
+    notebook(tmp_path / "01_one.ipynb", *CHAPTER)
+    ruler.main(["--missing", str(tmp_path / "01_one.ipynb")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["01_one", "6", "33%", "33%"] and lines[-1].split() == ["all", "6", "33%", "33%"]
+    assert "    late: not shown, not asserted" in lines and "    shown: not asserted" in lines
+    assert not any(line.strip().startswith(("Both", "_private", "method", "CONSTANT")) for line in lines)

@@ -59,7 +59,7 @@ RWS, ANNEALED = Reweighted(5, "both"), {"fraction": 0.1, "anneal": 0.7}
 METHODS = {
     "wake-sleep": Recipe(lambda: sample, "wake-sleep", {}, 0.005),
     "flip": Recipe(Flip, "perturbation", {"fraction": 0.1}, 0.007),
-    "mim": Recipe(mim, "MIM", {"fraction": 0.1}, 0.007),
+    "mim": Recipe(mim, "MIM, factorial", {"fraction": 0.1}, 0.007),
     "mim annealed": Recipe(mim, "MIM, annealed", ANNEALED, 0.007),
     "rws": Recipe(lambda: sample, "RWS, 5 particles", {}, 0.005, RWS),
     "rws + mim": Recipe(mim, "RWS + MIM", ANNEALED, 0.005, RWS),
