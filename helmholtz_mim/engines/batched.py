@@ -13,7 +13,6 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .. import streams
 from ..chains import Chain, Link, down, given, up
 from .compiled import machine_code
 from .reference import Engine, NotApplicable, Setup, Stateful, binary_layers
@@ -22,10 +21,10 @@ from ..machine import HelmholtzMachine
 from ..methods.wake_sleep import Phase
 from ..protocol import LocalOptimizer, Optimizer
 from ..rule import Rule, in_turn, sample
-from ..streams import Stream
+from ..streams import Stream, fill_single
 
 # %% ../../nbs/30_batched.ipynb #16a-05
-fill = machine_code(njit)(streams.fill_single)
+fill = machine_code(njit)(fill_single)
 
 # %% ../../nbs/30_batched.ipynb #16a-07
 class SinglePrecision:

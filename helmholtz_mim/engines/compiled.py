@@ -19,13 +19,12 @@ from numba import cfunc, njit, types
 from numba.extending import register_jitable
 from torch import Tensor
 
-from .. import streams
 from ..chains import Chain, down, up
 from .reference import Engine, NotApplicable, Setup, binary_layers
 from ..methods.wake_sleep import WakeSleep
 from ..protocol import draw_turns
 from ..rule import Kernel, Rule
-from ..streams import cumulative_weights
+from ..streams import cumulative_weights, fill_double, splitmix64, unit_interval
 
 # %% ../../nbs/29_compiled.ipynb #07-09
 class Path(NamedTuple):
@@ -98,9 +97,9 @@ def fire(p):
         p[j] = 1.0 / (1.0 + math.exp(-p[j]))
 
 
-for function in (streams.splitmix64, streams.unit_interval):
+for function in (splitmix64, unit_interval):
     register_jitable(function)
-toss = machine_code(njit)(streams.fill_double)
+toss = machine_code(njit)(fill_double)
 
 
 @machine_code(njit)
