@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from .arguments import shown, whole
-from .chains import Chain, Link, down, up
+from .chains import Chain, Layer, Link, down, up
 from .layers import BinaryLayer, encode, states
-from .machine import HelmholtzMachine, check_finite
+from .machine import HelmholtzMachine, check_binary, check_finite
 from .patterns import Patterns, as_patterns
 
 # %% ../nbs/09_pushforward.ipynb #08-07
@@ -26,6 +26,7 @@ LARGEST = 26  # pairs of layers with more than 2**26 joint states are refused un
 
 def channel(layer: BinaryLayer) -> Tensor:
     "The table p(y | x) of all inputs and outputs of a layer: `(2**n_in, 2**n_out)`, float64."
+    check_binary(layer, instead="use log_table(layer.logits(states(n))).exp(), n its inputs")
     n_out, n_in = layer.weight.shape[-2:]
     check_size(n_in + n_out)
     return log_table(double_logits(layer, cached_states(n_in))).exp()
@@ -39,9 +40,9 @@ def log_table(s: Tensor) -> Tensor:
     return table
 
 
-def double_logits(layer: BinaryLayer, x: Tensor) -> Tensor:
+def double_logits(layer: Layer, x: Tensor) -> Tensor:
     "The logits of a layer in double precision, from patterns of any type."
-    return layer.logits(x.to(layer.weight)).double()
+    return layer.logits(x.to(next(iter(layer.buffers())))).double()
 
 
 @lru_cache(maxsize=32)
@@ -98,7 +99,7 @@ BLOCK = 2**20  # entries of a table held at a time
 TINY = 1e-280  # sums above this are not touched by underflow
 
 
-def push(log_p: Tensor, layer: BinaryLayer, x: Tensor) -> Tensor:
+def push(log_p: Tensor, layer: Layer, x: Tensor) -> Tensor:
     "The log-distribution of a layer's output, if input x[k] has log-probability log_p[..., k]: `(*replicas, 2**n_out)`."
     s = double_logits(layer, x)
     half, p = s.shape[-1] // 2, torch.zeros((), dtype=s.dtype)
@@ -150,7 +151,8 @@ def inputs_of(link: Link, log_p: list[Tensor], patterns: Patterns | None) -> tup
     "The inputs of a link, their probabilities, and ln of those: the data as they are, otherwise all states."
     if patterns is not None and link.of == 0:
         return patterns.bits, patterns.weights, patterns.weights.log()
-    return cached_states(link.layer.weight.shape[-1]), log_p[link.of].exp(), log_p[link.of]  # type: ignore[index]
+    log_w = log_p[link.of]  # type: ignore[index]
+    return cached_states(log_w.shape[-1].bit_length() - 1), log_w.exp(), log_w
 
 
 def upward(machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST) -> list[Tensor]:

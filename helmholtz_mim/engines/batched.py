@@ -70,7 +70,7 @@ def logits_(layer: BinaryLayer, x: Tensor, s: Tensor) -> Tensor:
 def decide_(link: Link, buffers: Buffers, rule: Rule, uniforms: SinglePrecision) -> None:
     "Fill in the pattern of the layer that a link predicts."
     z = buffers.z[link.to]
-    p = logits_(link.layer, given(link, buffers.z), buffers.p[link.to]).sigmoid_()
+    p = logits_(link.layer, given(link, buffers.z), buffers.p[link.to]).sigmoid_()  # type: ignore[arg-type]
     if rule is sample or link.of is None:
         torch.lt(uniforms.fill_(z), p, out=z)
     else:
@@ -87,10 +87,10 @@ class InPlace(LocalOptimizer):
     def teach_(self, z: list[Tensor], weights: Tensor | None = None) -> None:
         rows, p = len(z[0]), self.buffers(len(z[0])).p
         for link in self.chain.links:
-            error = logits_(link.layer, given(link, z), p[link.to]).sigmoid_().sub_(z[link.to])
+            error = logits_(link.layer, given(link, z), p[link.to]).sigmoid_().sub_(z[link.to])  # type: ignore[arg-type]
             if weights is not None:
                 error.mul_(weights.unsqueeze(-1))
-            self.pull_(link.layer, error, given(link, z), 1 / rows if weights is None else 1.0)
+            self.pull_(link.layer, error, given(link, z), 1 / rows if weights is None else 1.0)  # type: ignore[arg-type]
         self.step()
 
     def pull_(self, layer: BinaryLayer, error: Tensor, x: Tensor, scale: float) -> None:
@@ -121,7 +121,7 @@ class BatchPhase(Phase):
     def log_prob(self, z: list[Tensor]) -> Tensor:
         total, p = z[0].new_zeros(len(z[0])), self.pupil.buffers(len(z[0])).p
         for link in self.chain.links:
-            s = logits_(link.layer, given(link, z), p[link.to])
+            s = logits_(link.layer, given(link, z), p[link.to])  # type: ignore[arg-type]
             total.add_(torch.linalg.vecdot(s, z[link.to]))
             total.sub_(torch.logaddexp(s, torch.zeros_like(s[:1]), out=s).sum(-1))
         return total

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..arguments import number, shown
 from ..chains import down, up
 from ..layers import BinaryLayer, encode, logit_entropy
-from ..machine import HelmholtzMachine
+from ..machine import HelmholtzMachine, check_binary
 from ..patterns import Patterns, as_patterns
 from ..pushforward import LARGEST, cached_states, check_distributions, check_enumerable, check_size
 from ..pushforward import double_logits, entropy, inputs_of, log_entropy, log_kl, log_states, one_thread, push
@@ -24,6 +24,7 @@ from ..records import tidy_frame
 def mutual_information(layer: BinaryLayer, p: Tensor) -> Tensor:
     "I(X; Y) in nats between a layer's input, with state probabilities p `(2**n_in,)`, and its output."
     check_distributions(p)
+    check_binary(layer, instead="use exact_report, which asks any layer for logits")
     check_size(sum(layer.weight.shape[-2:]))
     if p.shape[-1] != 2 ** layer.weight.shape[-1]:
         raise ValueError(f"this layer has 2^{layer.weight.shape[-1]} input states, and p is for {p.shape[-1]}: give one for each")

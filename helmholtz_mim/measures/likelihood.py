@@ -17,7 +17,7 @@ from torch.nn.functional import logsigmoid, softplus
 from ..arguments import binary, check_memory, whole, wholes
 from ..chains import down, draw, log_prob, up
 from ..layers import Generator, log_bernoulli, toss, uniforms
-from ..machine import HelmholtzMachine, check_finite
+from ..machine import HelmholtzMachine, check_binary, check_finite
 from .sampled import prior_logits
 from ..patterns import Patterns, as_patterns
 from ..pushforward import LARGEST, cached_states, log_table, push
@@ -148,6 +148,7 @@ def _warn_if_steep(climb: float, particles: int) -> None:
 # %% ../../nbs/19_likelihood.ipynb #15-37
 def gibbs_(machine: HelmholtzMachine, z: list[Tensor], beta: float, *, generator: Generator) -> None:
     "One sweep over all hidden units, in place, that leaves p(z) p(x|z_1)^beta invariant; z[0] is the datum."
+    check_binary(*machine.generative, instead="use log_likelihood, which needs no sweeps")
     for l in range(1, len(z)):
         above = machine.generative[l].logits(z[l + 1]) if l + 1 < len(z) else machine.prior.logits(z[l][..., :0])
         below, sign, s = machine.generative[l - 1], 2 * z[l - 1] - 1, machine.generative[l - 1].logits(z[l])

@@ -18,6 +18,7 @@ from torch.special import xlogy
 from ..arguments import number, shown
 from ..chains import Chain, Link, down, draw, up
 from ..layers import BinaryLayer, Generator, binary_entropy, encode, states, uniforms
+from ..machine import check_binary
 from ..patterns import Patterns
 from ..pushforward import LARGEST, cached_states, inputs_of, log_states, one_thread
 from ..rule import Kernel, Remembering, sample
@@ -25,6 +26,7 @@ from ..rule import Kernel, Remembering, sample
 # %% ../../nbs/13_categorical.ipynb #11-05
 def local_step(layer: BinaryLayer, x: Tensor, weights: Tensor, lr: float) -> Tensor:
     "ε: the mean fraction of the way to its target that one delta-rule step moves a unit; `(*replicas,)`, in (0, 1)."
+    check_binary(layer, instead="give the rule an epsilon")
     s = layer.logits(x.to(layer.weight)).double()
     p, reach = s.sigmoid(), lr * (x.sum(-1, keepdim=True).double() + (layer.bias is not None))
     fraction, leap = torch.zeros_like(s), torch.zeros(())
@@ -86,9 +88,10 @@ class Estimated(Remembering):
         "Estimate step sizes and usage afresh."
         self.bind(chain)
         for link, x, weights, p, z in drives(_on_cpu(chain), data, uniforms):
-            epsilon = local_step(link.layer, x, weights, lr)
-            if self.epsilon is not None:
-                epsilon = torch.full_like(epsilon, self.epsilon)
+            if self.epsilon is None:
+                epsilon = local_step(link.layer, x, weights, lr)  # type: ignore[arg-type]
+            else:
+                epsilon = torch.full(chain.machine.replicas, self.epsilon, dtype=torch.float64)
             if not (epsilon > 0).all():
                 raise ValueError(
                     f"no step moves layer {link.to}, since no unit below is ever on or all of its own are certain: give the rule an epsilon"
