@@ -1,4 +1,6 @@
-"""The engine for large batches: coins, chains, refusals, early stopping."""
+"""The engine for large batches: uniform numbers, steps, methods, refusals, early stopping."""
+
+from functools import cache
 
 import pandas as pd
 import pytest
@@ -9,23 +11,31 @@ from scipy import stats
 from torch.testing import assert_close
 
 from helmholtz_mim import (
+    SGD,
+    Adam,
+    FactorialMIM,
+    Flip,
     HelmholtzMachine,
     NotApplicable,
     Patterns,
+    Phases,
+    Reweighted,
     Stream,
     TrainConfig,
+    WakeSleep,
     digits,
-    dream,
-    learn_generative_,
-    learn_recognition_,
+    down,
+    log_prob,
+    sample,
     train,
-    wake,
+    up,
 )
-from helmholtz_mim.protocol import SCHEDULES
-from helmholtz_mim.engines.batched import Coins, Descent, generative_chain, learn_, pays, recognition_chain
+from helmholtz_mim.engines.batched import Batched, BatchPhase, Buffers, InPlace, SinglePrecision
+from helmholtz_mim.engines.reference import Reference, Setup
 from helmholtz_mim.measures.likelihood import EarlyStopping
-from helmholtz_mim.engines.compiled import Room
-from helmholtz_mim.training import stepping
+from helmholtz_mim.protocol import SCHEDULES, LocalOptimizer
+from helmholtz_mim.rule import phases
+from helmholtz_mim.rules.factorial import leave_one_out
 
 CPU = torch.device("cpu")
 
@@ -38,8 +48,8 @@ def single_precision():
     torch.set_default_dtype(before)
 
 
-def coins(seed=0):
-    return Coins(Stream((), generator=torch.Generator().manual_seed(seed)), CPU)
+def uniform_numbers(seed=0):
+    return SinglePrecision(Stream((), generator=torch.Generator().manual_seed(seed)), CPU)
 
 
 def silent(machine, patterns):
@@ -54,8 +64,8 @@ def trained(config, sizes=(64, 30, 10), seed=0, bias=True, **options):
     return machine
 
 
-def test_coins_are_uniform_and_uncorrelated(seed):
-    u = coins(seed)((400_001,)).double()
+def test_numbers_are_uniform_and_uncorrelated(seed):
+    u = uniform_numbers(seed)((400_001,)).double()
     assert 0 <= u.min() and u.max() < 1
     assert stats.kstest(u.numpy(), "uniform").pvalue > 1e-6
     half = len(u) // 2
@@ -65,53 +75,107 @@ def test_coins_are_uniform_and_uncorrelated(seed):
 
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=5))
-def test_coins_depend_on_the_position_alone(counts):
-    source = coins()
+def test_numbers_depend_on_the_position_alone(counts):
+    source = uniform_numbers()
     for count in counts:
         before = source.stream.position
         u = source((count,))
-        other = coins()
+        other = uniform_numbers()
         other.stream.position = before
         assert torch.equal(u, other((count,)))
         assert source.stream.position == before + (count + 1) // 2
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "adamw"])
-def test_the_seed_decides_every_weight(optimizer, seed):
-    config = TrainConfig(epochs=3, batch=50, lr=0.01, optimizer=optimizer, schedule="cosine", report_every=3)
-    one, again, other = (trained(config, seed=s) for s in (seed, seed, seed + 1))
+OPTIMIZERS = {
+    "plain": SGD(),
+    "momentum": SGD(momentum=0.9),
+    "adam": Adam(),
+    "adamw": Adam(decay=0.01),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_seed_decides_every_weight(name, seed):
+    config = TrainConfig(epochs=3, batch=50, lr=0.01, report_every=3)
+    optimizer = type(OPTIMIZERS[name])(**vars(OPTIMIZERS[name]) | {"schedule": "cosine"})
+    one, again, other = (trained(config, seed=s, optimizer=optimizer) for s in (seed, seed, seed + 1))
     for name, value in one.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
         assert not value.numel() or not torch.equal(value, other.state_dict()[name])
 
 
-def test_plain_steps_are_those_of_the_optimiser(generator):
+def room(machine):
+    """Buffers of a machine for any number of rows, kept."""
+    return cache(lambda rows: Buffers(machine, rows))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_in_place_are_those_of_the_local_optimizer(name, bias, weighted, generator):
+    start = HelmholtzMachine((64, 30, 10), bias=bias).randomise_(0.5, generator=generator)
+    one, other = (HelmholtzMachine((64, 30, 10), bias=bias) for _ in range(2))
+    z = [torch.rand(20, n, generator=generator).round() for n in start.sizes]
+    weights = torch.rand(20, generator=generator) if weighted else None
+    for machine in (one, other):
+        machine.load_state_dict(start.state_dict())
+    for chain in (up, down):
+        pupils = InPlace(chain(one), OPTIMIZERS[name], 0.03, room(one)), LocalOptimizer(chain(other), OPTIMIZERS[name], 0.03)
+        for rate in (0.03, 0.02):
+            for pupil in pupils:
+                pupil.go_on_at(rate)
+                pupil.teach_(z, weights)
+    for name, value in one.state_dict().items():
+        assert_close(other.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+        assert not value.numel() or not torch.equal(value, start.state_dict()[name])
+
+
+def test_the_first_step_with_momentum_is_a_plain_one(generator):
     start = HelmholtzMachine((64, 30, 10), bias=True).randomise_(0.5, generator=generator)
     one, other = (HelmholtzMachine((64, 30, 10), bias=True) for _ in range(2))
-    room = Room(one, 20)
-    for z in room.z:
-        z.bernoulli_(0.5, generator=generator)
-    for machine, optimizer in ((one, "sgd"), (other, "momentum")):
+    z = [torch.rand(20, n, generator=generator).round() for n in start.sizes]
+    for machine, optimizer in ((one, SGD()), (other, SGD(momentum=0.9))):
         machine.load_state_dict(start.state_dict())
-        chain = [*generative_chain(machine), *recognition_chain(machine)]
-        learn_(chain, room, Descent(chain, TrainConfig(epochs=1, lr=0.3, optimizer=optimizer)))
+        for chain in (down(machine), up(machine)):
+            InPlace(chain, optimizer, 0.3, room(machine)).teach_(z)
     for name, value in one.state_dict().items():
         assert_close(other.state_dict()[name], value)
 
 
-def test_an_odd_last_batch_counts_as_much_as_its_mean(seed, generator):
-    config = TrainConfig(epochs=2, batch=100, report_every=2)  # 230 images: 100, 100 and 30
-    machine = HelmholtzMachine((64, 30, 10), bias=True)
-    stream, turns = (Stream((), generator=generator) for _ in range(2))
-    source, bits = Coins(stream, CPU), digits().bits[:230]
+@pytest.mark.parametrize("chain", [up, down])
+def test_a_batch_is_as_likely_as_its_chain_says(chain, generator):
+    machine = HelmholtzMachine((64, 30, 10), bias=True).randomise_(2.0, generator=generator)
+    z = [torch.rand(20, n, generator=generator).round() for n in machine.sizes]
+    phase = BatchPhase(chain(machine), pupil=InPlace(chain(machine), SGD(), 0.1, room(machine)))
+    assert_close(phase.log_prob(z), log_prob(chain(machine), z), rtol=1e-5, atol=1e-4)
 
-    def step(data, turn):
-        learn_generative_(machine, wake(machine, bits[data], generator=source), config.lr)
-        learn_recognition_(machine, dream(machine, config.dreams, generator=source), config.lr)
 
-    stepping(step, machine, Patterns(bits), config, stream, turns)(2)
-    for name, value in trained(config, seed=seed).state_dict().items():
-        assert_close(machine.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+class Readable(Reference):
+    """The reference, with the numbers of large batches."""
+
+    def step(self, data, turn):
+        s = self.setup
+        self.day.uniforms = self.night.uniforms = SinglePrecision(s.stream, CPU)
+        s.method.step_(self.day, self.night, self.bits[data], turn, s.config.dreams)
+
+
+METHODS = {
+    "wake-sleep": lambda: dict(),
+    "flips": lambda: dict(allocate=Flip(0.3)),
+    "both phases": lambda: dict(allocate=Phases(FactorialMIM(2.0, 1.0), FactorialMIM(threshold=leave_one_out))),
+    "sleep": lambda: dict(method=Reweighted(3)),
+    "wake": lambda: dict(method=Reweighted(3, "wake"), allocate=FactorialMIM()),
+    "both and Adam": lambda: dict(method=Reweighted(2, "both"), optimizer=Adam(0.01, schedule="linear")),
+    "momentum": lambda: dict(optimizer=SGD(0.05, momentum=0.5)),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_odd_last_batch_counts_as_much_as_its_mean(name, seed):
+    config = TrainConfig(epochs=2, batch=100, every=2, report_every=2)  # 230 images: 100, 100 and 30
+    fast, slow = (trained(config, seed=seed, engine=engine, **METHODS[name]()) for engine in ("batched", f"{__name__}:Readable"))
+    for name, value in fast.state_dict().items():
+        assert_close(slow.state_dict()[name], value, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -121,29 +185,36 @@ def test_schedules_begin_at_one_and_never_rise(schedule):
 
 
 def test_a_schedule_slows_learning_down(seed):
-    steady, falling = (trained(TrainConfig(epochs=8, batch=50, schedule=s, report_every=8), seed=seed) for s in ("constant", "linear"))
+    steady, falling = (
+        trained(TrainConfig(epochs=8, batch=50, report_every=8), optimizer=SGD(schedule=s), seed=seed) for s in ("constant", "linear")
+    )
     assert falling.recognition[0].weight.norm() < steady.recognition[0].weight.norm()
 
 
 def test_what_needs_another_engine_is_refused():
     config = TrainConfig(epochs=1, batch=50)
     for machine in (HelmholtzMachine((64, 5), replicas=(2,)), HelmholtzMachine((64, 5)).double()):
-        with pytest.raises(NotApplicable, match="compiled"):
+        with pytest.raises(NotApplicable, match="one machine in single precision, without replicas: use engine='torch'"):
             train(machine, digits(), config, engine="batched", generator=torch.Generator())
-    with pytest.raises(ValueError, match="schedule"):
-        trained(TrainConfig(epochs=1, schedule="cosin"))
-    for engine in ("torch", "compiled", "reweighted"):
-        with pytest.raises(NotApplicable, match="batched"):
-            trained(TrainConfig(epochs=1, optimizer="adam"), engine=engine)
+    with pytest.raises(NotApplicable, match="compiled engine takes plain steps"):
+        trained(config, engine="compiled", optimizer=Adam())
 
 
-def test_auto_takes_it_for_wide_batches_and_for_optimisers():
+def setup(machine, patterns, config, method=None, optimizer=None):
+    """Everything about a run that samples."""
+    stream = Stream((), generator=torch.Generator())
+    return Setup(machine, patterns, config, method or WakeSleep(), phases(sample), optimizer or SGD(), stream, stream.fork())
+
+
+def test_it_is_the_faster_for_wide_batches_and_for_optimisers():
     wide, narrow = HelmholtzMachine((784, 200)), HelmholtzMachine((64, 10))
-    patterns = Patterns(torch.eye(784))
-    assert pays(wide, patterns, TrainConfig(epochs=1, batch=100))
-    assert not pays(wide, patterns, TrainConfig(epochs=1))
-    assert not pays(narrow, digits(), TrainConfig(epochs=1, batch=100))
-    assert pays(narrow, digits(), TrainConfig(epochs=1, optimizer="adam"))
+    patterns, batch = Patterns(torch.eye(784)), TrainConfig(epochs=1, batch=100)
+    assert Batched.is_faster(setup(wide, patterns, batch))
+    assert not Batched.is_faster(setup(wide, patterns, TrainConfig(epochs=1)))
+    assert Batched.is_faster(setup(wide, patterns, TrainConfig(epochs=1), method=Reweighted(7)))
+    assert not Batched.is_faster(setup(wide, Patterns(torch.eye(784)[:5]), batch))
+    assert not Batched.is_faster(setup(narrow, digits(), batch))
+    assert Batched.is_faster(setup(narrow, digits(), TrainConfig(epochs=1), optimizer=Adam()))
 
 
 def test_training_makes_the_data_likelier(seed):

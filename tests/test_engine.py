@@ -1,28 +1,38 @@
-"""The compiled engine is the readable loop: same coins, same weights."""
+"""The compiled engine is the reference: same uniform numbers, same weights."""
 
 import itertools
 
-import numpy as np
 import pytest
 import torch
 from conftest import same_weights
-from numba import cfunc
 
 from helmholtz_mim import (
-    ENGINES,
+    SGD,
+    Adam,
     BinaryLayer,
+    CategoricalMIM,
+    FactorialMIM,
+    Flip,
     HelmholtzMachine,
+    Kernel,
     NotApplicable,
     Patterns,
+    Phases,
+    Reweighted,
     Stream,
     TrainConfig,
-    Twin,
+    WakeSleep,
+    down,
     sample,
     states,
     train,
+    up,
     well_formed,
 )
-from helmholtz_mim.engines.compiled import decide_signature, no_state, pays, watch_signature
+from helmholtz_mim.engines.compiled import Compiled
+from helmholtz_mim.engines.reference import Reference, Setup
+from helmholtz_mim.rule import Remembering, phases
+from helmholtz_mim.training import start
 
 PROTOCOLS = {"online": (1, 1), "long nights": (1, 12), "long days": (7, 1), "mini-batch": (10, 10), "full batch": (99, 99)}
 WORLDS = {  # neither has a whole number of batches of ten
@@ -39,6 +49,14 @@ def trained(engine, world, batch, dreams, bias=False, scale=0.0, replicas=(), st
     config = TrainConfig(epochs, batch, dreams, every=options.pop("every", 10), report_every=epochs)
     train(machine, world, config, engine=engine, generator=torch.Generator().manual_seed(seed), **options)
     return machine
+
+
+def setup(machine, world, config, rules=sample, method=None, optimizer=None, seed=7):
+    """Everything about a run, as `train` puts it together."""
+    stream, rules = Stream(machine.replicas, generator=torch.Generator().manual_seed(seed)), phases(rules)
+    rules.awake.bind(up(machine))
+    rules.asleep.bind(down(machine))
+    return Setup(machine, world, config, method or WakeSleep(), rules, optimizer or SGD(), stream, stream.fork())
 
 
 every_kind = itertools.product(PROTOCOLS, WORLDS, [False, True], [0.0, 0.7], [(2, 2)])
@@ -96,28 +114,91 @@ def test_auto_takes_matrix_products_for_batches_on_wide_layers(seed, generator):
 
 @pytest.mark.parametrize("batch, dreams, expected", [(1, 1, True), (10, 1, False), (1, 10, False), (3, 3, True)])
 def test_the_engine_pays_for_single_patterns_and_small_batches(batch, dreams, expected):
-    images = Patterns(torch.eye(784)[:20])
-    assert pays(HelmholtzMachine((784, 200, 200)), images, TrainConfig(1, batch, dreams)) is expected
-    assert pays(HelmholtzMachine((784, 2000)), images, TrainConfig(1, batch, dreams)) is (batch == dreams == 1)
-    assert pays(HelmholtzMachine((8, 5, 3)), WORLDS["even"], TrainConfig(1, 1000, 1000))
+    images, config = Patterns(torch.eye(784)[:20]), TrainConfig(1, batch, dreams)
+    assert Compiled.is_faster(setup(HelmholtzMachine((784, 200, 200)), images, config)) is expected
+    assert Compiled.is_faster(setup(HelmholtzMachine((784, 2000)), images, config)) is (batch == dreams == 1)
+    assert Compiled.is_faster(setup(HelmholtzMachine((8, 5, 3)), WORLDS["even"], TrainConfig(1, 1000, 1000)))
+
+
+# Days and nights of both engines, with every rule
+
+RULES = {
+    "sample": lambda: sample,
+    "flip": lambda: Flip(0.3),
+    "factorial": FactorialMIM,
+    "tempered": lambda: FactorialMIM(3.0, 1.0),
+    "fixed step": lambda: FactorialMIM(epsilon=0.05),
+    "categorical": CategoricalMIM,
+    "half a table": lambda: CategoricalMIM(share=0.5),
+    "drawn from a table": lambda: CategoricalMIM(sharpness=10.0),
+}
+WAYS = {
+    "awake": lambda make: Phases(make()),
+    "asleep": lambda make: Phases(asleep=make()),
+    "both": lambda make: Phases(make(), make()),
+}
+BATCHES = {"categorical": (1, 1), "half a table": (1, 1), "drawn from a table": (1, 1)}
+
+
+@pytest.mark.parametrize("replicas", [(), (2, 2)])
+@pytest.mark.parametrize("turns", [dict(every=3), dict(fraction=0.5, anneal=0.9)], ids=["every", "fraction"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", RULES)
+def test_engines_leave_the_same_behind(name, way, turns, replicas, seed):
+    """Weights, memories, and how many numbers both streams used."""
+    world, (batch, dreams), left = WORLDS["weighted"], BATCHES.get(name, (7, 4)), {}
+    for engine in (Reference, Compiled):
+        machine = HelmholtzMachine((8, 5, 3), bias=True, replicas=replicas).double()
+        machine.randomise_(0.7, generator=torch.Generator().manual_seed(seed + 1))
+        s = setup(machine, world, TrainConfig(4, batch, dreams, **turns), WAYS[way](RULES[name]), seed=seed)
+        going = engine(s)
+        for epoch in range(4):
+            for rule, chain in ((s.rules.awake, up(machine)), (s.rules.asleep, down(machine))):
+                rule.begin(chain, world, 0.1, s.turns)
+            assert going.run(epoch, 1) == 1
+        memories = [r.memory.values for r in (s.rules.awake, s.rules.asleep) if isinstance(r, Remembering)]
+        left[engine] = machine, memories, (s.stream.position, s.turns.position)
+    (slow, kept, places), (fast, as_kept, as_many) = left.values()
+    assert same_weights(slow, fast, atol=1e-9) and places == as_many
+    assert len(kept) == len(as_kept) == (0 if name in ("sample", "flip") else 2 if way == "both" else 1)
+    for one, other in zip(kept, as_kept, strict=True):
+        assert one.any() and torch.allclose(one, other, rtol=0, atol=1e-9)
 
 
 # Rules
 
 
-def all_on(layer, p, generator):
+def all_on(layer, p, u):
     return torch.ones_like(p)
 
 
-def test_a_rule_without_a_twin_runs_on_the_readable_loop():
+def test_a_plain_function_runs_on_the_reference():
     auto, slow = (trained(e, WORLDS["even"], 1, 1, steps=100, allocate=all_on, every=1) for e in ("auto", "torch"))
     plain = trained("auto", WORLDS["even"], 1, 1, steps=100)
     assert same_weights(auto, slow) and not same_weights(auto, plain)
 
 
-def test_a_rule_without_a_twin_is_refused_by_the_engine():
-    with pytest.raises(NotApplicable, match="'all_on' has no compiled twin: use engine='torch'"):
+def test_a_plain_function_is_refused_by_the_engine():
+    with pytest.raises(NotApplicable, match="since all_on is a plain function without a compiled form: use engine='torch'"):
         trained("compiled", WORLDS["even"], 1, 1, allocate=all_on)
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (dict(method=Reweighted(3)), "knows plain wake-sleep, not Reweighted"),
+        (dict(optimizer=Adam()), "takes plain steps at a constant rate, not those of Adam"),
+        (dict(optimizer=SGD(schedule="linear")), "takes plain steps at a constant rate, not those of SGD"),
+        (dict(optimizer=SGD(momentum=0.9)), "takes plain steps at a constant rate, not those of SGD"),
+        (dict(allocate=CategoricalMIM(), batch=2), "CategoricalMIM decides for one pattern at a time, not for 2"),
+        (dict(allocate=Phases(asleep=CategoricalMIM()), dreams=3), "CategoricalMIM decides for one pattern at a time, not for 3"),
+        (dict(allocate=FactorialMIM(threshold=torch.mean)), "since its threshold needs the whole batch"),
+    ],
+)
+def test_what_the_loop_does_not_know_is_refused(options, sentence):
+    with pytest.raises(NotApplicable, match=f"{sentence}.*: use engine='torch'") as refusal:
+        trained("compiled", WORLDS["even"], options.pop("batch", 1), options.pop("dreams", 1), steps=1, **options)
+    assert "\n" not in str(refusal.value)
 
 
 def test_other_devices_are_refused_by_the_engine():
@@ -151,11 +232,10 @@ OTHERS = {
 
 @pytest.mark.parametrize("engine", ["compiled", "batched"])
 @pytest.mark.parametrize("part", OTHERS)
-def test_layers_of_another_kind_are_left_to_the_readable_loop(part, engine):
+def test_layers_of_another_kind_are_left_to_the_reference(part, engine):
     machine = with_another(part, OTHERS[part])
-    streams = [Stream((), generator=torch.Generator()) for _ in range(2)]
     with pytest.raises(NotApplicable, match="engine='torch'") as refusal:
-        ENGINES[engine](machine, WORLDS["even"], TrainConfig(1), sample, *streams)
+        start(engine, setup(machine, WORLDS["even"], TrainConfig(1)))
     assert type(OTHERS[part]).__name__ in str(refusal.value) and "\n" not in str(refusal.value)
 
 
@@ -172,49 +252,47 @@ def test_another_kind_of_layer_is_trained_by_its_own_methods():
     assert not same_weights(double, plain)
 
 
-@cfunc(decide_signature)
-def decide_rarest(layer, p, u, state, y):
+def allocate_rarest(layer, p, u, memory, y):
     for j in range(p.size):
-        y[j] = 1.0 if 2 * state[j] < state[p.size] else 0.0
+        y[j] = 1.0 if 2 * memory[j] < memory[p.size] else 0.0
 
 
-@cfunc(watch_signature)
-def watch_rarest(layer, y, batch, left, state):
+def update_rarest(layer, y, rows, left, memory):
     for j in range(y.size):
-        state[j] += y[j]
-    state[y.size] += 1
+        memory[j] += y[j]
+    memory[y.size] += 1
 
 
-class Rarest:
-    """Turn on the units that were on less than half of the time: a rule with a memory and a twin."""
+class Rarest(Remembering):
+    """Turn on the units that were on less than half of the time: a rule with a memory and a compiled form."""
 
-    def __init__(self, machine):
-        self.counts, starts = no_state(machine)
-        hidden = [n + 1 for n in machine.sizes[1:]]
-        self.starts = np.concatenate([[0, 0], np.cumsum(hidden)]).astype(starts.dtype)
-        self.counts = np.zeros((len(self.counts), sum(hidden)))
+    deterministic = True
 
-    def at(self, layer):
-        return self.counts[:, self.starts[layer] : self.starts[layer + 1]]
+    def fields(self, units):
+        return {"on": units, "seen": 1}
 
-    def __call__(self, layer, p, generator):
-        seen = torch.from_numpy(self.at(layer).copy())
-        return (2 * seen[:, :-1] < seen[:, -1:]).to(p).unsqueeze(-2).expand(p.shape)
+    def __call__(self, layer, p, u):
+        m = self.recall(layer)
+        return (2 * m.on < m.seen).to(p).unsqueeze(-2).expand(p.shape)
 
     def observe(self, z):
-        for layer, y in enumerate(z[1:], 1):
-            self.at(layer)[:, :-1] += y.sum(-2).numpy()
-            self.at(layer)[:, -1] += y.shape[-2]
+        for layer, m in self.memory.layers.items():
+            m.on += z[layer].sum(-2)
+            m.seen += z[layer].shape[-2]
 
-    def twin(self, machine):
-        return Twin(decide_rarest, watch_rarest, self.counts, self.starts, width=lambda units: units + 1)
+    def kernel(self, chain):
+        memory = self.memory.values.numpy(), self.memory.starts
+        return Kernel(allocate_rarest, update_rarest, *memory, width=lambda units: units + 1)
 
 
-def test_a_rule_may_bring_its_own_twin(seed):
+@pytest.mark.parametrize("way", WAYS)
+def test_a_rule_may_bring_its_own_compiled_form(way, seed):
     runs = {}
     for engine in ("torch", "compiled"):
-        rule = Rarest(HelmholtzMachine((8, 5, 3), replicas=(3,)))
-        runs[engine] = trained(engine, WORLDS["even"], 1, 1, replicas=(3,), allocate=rule, every=4, seed=seed), rule
-    assert same_weights(runs["torch"][0], runs["compiled"][0], atol=1e-9)
-    assert np.array_equal(runs["torch"][1].counts, runs["compiled"][1].counts)
-    assert not same_weights(runs["compiled"][0], trained("compiled", WORLDS["even"], 1, 1, replicas=(3,), seed=seed))
+        rules = WAYS[way](Rarest)
+        machine = trained(engine, WORLDS["even"], 1, 1, replicas=(3,), allocate=rules, every=4, seed=seed)
+        runs[engine] = machine, [r.memory.values for r in (rules.awake, rules.asleep) if r is not sample]
+    (slow, kept), (fast, as_kept) = runs.values()
+    assert same_weights(slow, fast, atol=1e-9)
+    assert all(torch.equal(one, other) and one.any() for one, other in zip(kept, as_kept, strict=True))
+    assert not same_weights(fast, trained("compiled", WORLDS["even"], 1, 1, replicas=(3,), seed=seed))

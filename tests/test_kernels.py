@@ -9,28 +9,29 @@ import torch
 from conftest import same_weights
 from hypothesis import example, given
 from hypothesis import strategies as some
-from numba import cfunc, njit
+from numba import njit
 
-from helmholtz_mim import HelmholtzMachine, Patterns, Phases, TrainConfig, batches, encode, engine, sample, states, train
-from helmholtz_mim.rules.categorical import CategoricalMIM, SparseMIM, decide_by_table, local_step, unit_gains
-from helmholtz_mim.engines.compiled import decide_signature, fitting, twin_of
-from helmholtz_mim.rules.factorial import FactorialMIM, decide_by_habit, tempered, watch_habit
+from helmholtz_mim import HelmholtzMachine, Kernel, Patterns, Phases, Stream, TrainConfig, down, encode, sample, states, train, up
+from helmholtz_mim.engines import batched, compiled
+from helmholtz_mim.engines.compiled import allocate_signature, fitting, pointer, update_signature
+from helmholtz_mim.rules.categorical import CategoricalMIM, allocate_by_table, local_step, unit_gains, update_table
+from helmholtz_mim.rules.factorial import FactorialMIM, allocate_by_habit, tempered, update_habit
 from helmholtz_mim.rules.perturbation import Flip
+from helmholtz_mim.streams import fill_double, fill_single
 
-GENERATIVE = dict(direction="generative")
 RULES = {
-    "sample": lambda way: sample,
-    "flip": lambda way: Flip(0.3),
-    "threshold": lambda way: FactorialMIM(**way),
-    "tempered": lambda way: FactorialMIM(3.0, 1.0, **way),
-    "table": lambda way: CategoricalMIM(**way),
-    "half a table": lambda way: CategoricalMIM(share=0.5, **way),
-    "drawn from a table": lambda way: CategoricalMIM(sharpness=10.0, **way),
+    "sample": lambda: sample,
+    "flip": lambda: Flip(0.3),
+    "threshold": FactorialMIM,
+    "tempered": lambda: FactorialMIM(3.0, 1.0),
+    "table": CategoricalMIM,
+    "half a table": lambda: CategoricalMIM(share=0.5),
+    "drawn from a table": lambda: CategoricalMIM(sharpness=10.0),
 }
 WAYS = {
-    "awake": lambda make: make({}),
-    "asleep": lambda make: Phases(asleep=make(GENERATIVE)),
-    "both": lambda make: Phases(make({}), make(GENERATIVE)),
+    "awake": lambda make: make(),
+    "asleep": lambda make: Phases(asleep=make()),
+    "both": lambda make: Phases(make(), make()),
 }
 
 
@@ -46,14 +47,15 @@ def trained(rule, sizes=(8, 5, 3), machine=None, lr=0.1, scale=0.5, chosen="comp
 
 # Bounds
 
-COMPILED = {name: loop for name, loop in vars(engine).items() if hasattr(loop, "py_func")}
+COMPILED = {name: loop for name, loop in vars(compiled).items() if hasattr(loop, "py_func")}
 
 
 @pytest.fixture
 def bounds_checked(monkeypatch):
-    """All compiled loops as plain Python, where numpy refuses an index outside of its array."""
+    """All compiled loops and kernels as plain Python, where numpy refuses an index outside of its array."""
     for name, loop in COMPILED.items():
-        monkeypatch.setattr(engine, name, loop.py_func)
+        monkeypatch.setattr(compiled, name, loop.py_func)
+    monkeypatch.setattr(compiled, "pointer", lambda function, signature: function)
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")  # of the streams' integers, which wrap around
@@ -65,25 +67,25 @@ def test_no_kernel_leaves_its_slice(name, way, sizes, bounds_checked, monkeypatc
         checked = trained(WAYS[way](RULES[name]), sizes, batch=batch, dreams=min(batch, 2))
         with monkeypatch.context() as patch:
             for loop, machine_code in COMPILED.items():
-                patch.setattr(engine, loop, machine_code)
+                patch.setattr(compiled, loop, machine_code)
+            patch.setattr(compiled, "pointer", pointer)
             fast = trained(WAYS[way](RULES[name]), sizes, batch=batch, dreams=min(batch, 2))
         assert same_weights(checked, fast, atol=1e-12)
 
 
-@cfunc(decide_signature)
-def decide_one_too_far(layer, p, u, state, y):
+def allocate_one_too_far(layer, p, u, memory, y):
     for j in range(p.size):
-        y[j] = state[4 + j]
+        y[j] = memory[4 + j]
 
 
 class OneTooFar(FactorialMIM):
     """A rule whose kernel reads one number more than it says."""
 
-    def width(self, units):
-        return 3 + units
+    def fields(self, units):
+        return {"weights": 3, "usual": units}
 
-    def twin(self, machine):
-        return replace(FactorialMIM.twin(self, machine), decide=decide_one_too_far, watch=engine.watch_nothing)
+    def kernel(self, chain):
+        return replace(super().kernel(chain), allocate=allocate_one_too_far, update=None)
 
     def estimate(self, *_):
         pass
@@ -95,42 +97,87 @@ def test_one_number_too_far_is_noticed(bounds_checked):
         trained(OneTooFar(), (3, 2))
 
 
-def test_coins_of_batches_stay_inside():
+def test_numbers_of_batches_stay_inside():
     for size in (0, 1, 2, 7):
         u = np.full(size + 2, 9.0, np.float32)
         with np.errstate(over="ignore"):
-            batches.fill.py_func(np.uint64(7), 3, u[1 : size + 1])
+            fill_single(np.uint64(7), 3, u[1 : size + 1])
         assert u[0] == u[-1] == 9 and (u[1:-1] < 1).all()
 
 
+@given(some.integers(0, 2**64 - 1), some.integers(0, 2**60), some.integers(0, 12))
+def test_uniform_numbers_are_those_of_the_stream_in_every_form(key, position, size):
+    stream = Stream((), generator=torch.Generator().manual_seed(0))
+    stream.keys, stream.position = np.array(key, np.uint64), position
+    plain, fast = np.full(size, 9.0), np.full(size, 9.0)
+    with np.errstate(over="ignore"):
+        fill_double(np.uint64(key), position, plain)
+    compiled.toss(np.uint64(key), position, fast)
+    assert plain.tolist() == fast.tolist() == stream((size,)).tolist()
+
+
+@given(some.integers(0, 2**64 - 1), some.integers(0, 2**60), some.integers(0, 12))
+def test_single_precision_takes_two_numbers_from_each_output(key, position, size):
+    plain, fast, double = (np.full(size, 9.0, dtype) for dtype in (np.float32, np.float32, np.float64))
+    with np.errstate(over="ignore"):
+        used = fill_single(np.uint64(key), position, plain)
+        fill_double(np.uint64(key), position, double)
+    assert used == batched.fill(np.uint64(key), position, fast) == (size + 1) // 2
+    assert plain.tolist() == fast.tolist()
+    assert (abs(plain[:used] - double[:used]) < 2.0**-24).all()
+
+
+def own_slice_for_the_data(t):
+    """A memory with one number for the layer that the kernel never decides about."""
+    return replace(t, memory=np.pad(t.memory, ((0, 0), (1, 0))), starts=t.starts + (np.arange(len(t.starts)) > 0))
+
+
 MISFITS = {
+    "no memory": lambda t: replace(t, memory=None),
+    "no starts": lambda t: replace(t, starts=None),
     "too few starts": lambda t: replace(t, starts=t.starts[:-1]),
     "falling starts": lambda t: replace(t, starts=t.starts[::-1]),
     "starts before the memory": lambda t: replace(t, starts=t.starts - 1),
     "starts past the memory": lambda t: replace(t, starts=t.starts + 1),
     "fractions": lambda t: replace(t, starts=t.starts + 0.5),
     "too narrow a slice": lambda t: replace(t, width=lambda units: 4 + 2 * units),
-    "too few rows": lambda t: replace(t, state=t.state[:1]),
-    "single precision": lambda t: replace(t, state=t.state.astype(np.float32)),
-    "columns first": lambda t: replace(t, state=np.asfortranarray(t.state)),
-    "one row": lambda t: replace(t, state=t.state[0]),
+    "too narrow a slice for another layer": own_slice_for_the_data,
+    "too few rows": lambda t: replace(t, memory=t.memory[:1]),
+    "single precision": lambda t: replace(t, memory=t.memory.astype(np.float32)),
+    "columns first": lambda t: replace(t, memory=np.asfortranarray(t.memory)),
+    "one row": lambda t: replace(t, memory=t.memory[0]),
 }
 
 
+def bound(rule, chain):
+    """The rule, ready for that chain."""
+    rule.bind(chain)
+    return rule
+
+
 @pytest.mark.parametrize("name", MISFITS)
-def test_a_twin_that_does_not_fit_is_refused(name):
-    machine = HelmholtzMachine((8, 5, 3), replicas=(2,))
-    twin = twin_of(FactorialMIM(), machine)
-    assert fitting(twin, machine, range(1, 3)).starts.tolist() == twin.starts.tolist()
+def test_a_kernel_that_does_not_fit_is_refused(name):
+    chain = up(HelmholtzMachine((8, 5, 3), replicas=(2,)))
+    kernel = bound(FactorialMIM(), chain).kernel(chain)
+    memory, starts = fitting(kernel, chain)
+    assert memory is kernel.memory and starts.tolist() == kernel.starts.tolist()
     with pytest.raises(ValueError, match="does not fit the machine") as refusal:
-        fitting(MISFITS[name](twin), machine, range(1, 3))
+        fitting(MISFITS[name](kernel), chain)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_twin_made_for_the_other_phase_is_refused():
+@pytest.mark.parametrize("one, other, layers", [(up, down, "0 to 1"), (down, up, "1 to 2")])
+def test_a_kernel_made_for_the_other_phase_is_refused(one, other, layers):
     machine = HelmholtzMachine((8, 5, 3))
-    with pytest.raises(ValueError, match="each layer from 0 to 1"):
-        fitting(twin_of(FactorialMIM(), machine), machine, range(2))
+    kernel = bound(FactorialMIM(), one(machine)).kernel(one(machine))
+    with pytest.raises(ValueError, match=f"each layer from {layers}"):
+        fitting(kernel, other(machine))
+
+
+def test_a_kernel_that_keeps_nothing_needs_no_memory():
+    chain = up(HelmholtzMachine((8, 5, 3), replicas=(2, 2)))
+    memory, starts = fitting(Kernel(fill_double), chain)
+    assert memory.shape == (4, 0) and starts.tolist() == [0, 0, 0, 0]
 
 
 # Limits
@@ -143,29 +190,34 @@ small_steps = some.one_of(some.sampled_from([1e-9, 1 - 1e-9]), some.floats(1e-6,
 
 
 @njit
-def call(kernel, layer, p, u, state, y):
+def call(kernel, layer, p, u, memory, y):
     """A kernel as the engine calls it: through C, where an exception would be lost."""
-    kernel(layer, p, u, state, y)
+    kernel(layer, p, u, memory, y)
 
 
 @njit
-def show(kernel, layer, y, batch, left, state):
-    """The same for what watches."""
-    kernel(layer, y, batch, left, state)
+def show(kernel, layer, y, rows, left, memory):
+    """The same for what updates."""
+    kernel(layer, y, rows, left, memory)
 
 
-def by_kernel(kernel, numbers, p, u):
+def by_kernel(allocate, numbers, p, u):
     """What a kernel decides about a layer."""
     y = np.full(len(p), 7.0)  # what a kernel that gives up leaves behind
-    call(kernel, 1, np.array(p), np.array(u), numbers, y)
+    call(pointer(allocate, allocate_signature), 1, np.array(p), np.array(u), numbers, y)
     assert set(y.tolist()) <= {0.0, 1.0}
     return y.tolist()
 
 
+def with_memory(rule, numbers, units):
+    """The rule, with those numbers as its memory of the one layer above the data."""
+    bound(rule, up(HelmholtzMachine((1, units)))).memory.settle(torch.from_numpy(numbers)[None])
+    return rule
+
+
 def by_rule(rule, numbers, p, u):
-    """What the readable rule decides with the same memory."""
-    rule.numbers = lambda layer: torch.from_numpy(numbers)
-    return rule(1, torch.tensor([p]), lambda shape: torch.tensor([u]))[0].tolist()
+    """What the rule decides with the same memory."""
+    return with_memory(rule, numbers, len(p))(1, torch.tensor([p]), torch.tensor([u]))[0].tolist()
 
 
 @given(some.lists(some.tuples(chances, chances, coins), min_size=1, max_size=4), weights, weights)
@@ -177,7 +229,7 @@ def by_rule(rule, numbers, p, u):
 def test_tempered_choices_agree_at_every_limit(units, alpha, beta):
     p, t, u = (list(column) for column in zip(*units, strict=True))
     numbers = np.array([alpha, beta, 0.1, *t, *(0 * x for x in t)])
-    fast, slow = by_kernel(decide_by_habit, numbers, p, u), by_rule(FactorialMIM(alpha, beta), numbers, p, u)
+    fast, slow = by_kernel(allocate_by_habit, numbers, p, u), by_rule(FactorialMIM(alpha, beta), numbers, p, u)
     chance = tempered(torch.tensor(p), torch.tensor(t), alpha, beta).sigmoid()
     on_the_edge = [abs(x - c) < 1e-9 for x, c in zip(u, chance.tolist(), strict=True)]
     assert not chance.isnan().any()
@@ -205,7 +257,7 @@ def test_chosen_states_are_as_good_at_every_limit(m, data, epsilon, share):
     c[data.draw(some.integers(0, 2**m - 1))] += 1.0
     numbers = np.array([share, math.inf, epsilon, c.sum(), *t, *c])
     rule = CategoricalMIM(share)
-    slow, fast = by_rule(rule, numbers, p, [0.5] * m), by_kernel(decide_by_table, numbers, p, [0.5] * m)
+    slow, fast = by_rule(rule, numbers, p, [0.5] * m), by_kernel(allocate_by_table, numbers, p, [0.5] * m)
     scores = rule.scores(1, torch.tensor([p]))[0]
     assert scores.isfinite().all()
     one, other = (scores[encode(torch.tensor(y))].item() for y in (slow, fast))
@@ -221,8 +273,19 @@ def test_a_frequency_that_rounding_carried_past_one_counts_as_one():
 def test_states_that_are_all_as_good_are_equally_likely(u, first):
     p = [1.0, 0.3]
     numbers = np.array([0.0, 10.0, 0.1, 1.0, *p, 0.25, 0.25, 0.25, 0.25])
-    assert by_kernel(decide_by_table, numbers, p, [u, u]) == first
+    assert by_kernel(allocate_by_table, numbers, p, [u, u]) == first
     assert by_rule(CategoricalMIM(0.0, 10.0), numbers, p, [u, u]) == first
+
+
+@given(some.lists(some.tuples(chances, some.booleans()), min_size=1, max_size=4), small_steps, some.floats(0.1, 999))
+def test_tables_move_alike_in_every_form(units, epsilon, mass):
+    usual, y = (list(map(float, column)) for column in zip(*units, strict=True))
+    table = np.linspace(1, 2, 2 ** len(y))
+    fast = np.array([1.0, math.inf, epsilon, mass, *usual, *(table / table.sum() * mass)])
+    slow = fast.copy()
+    show(pointer(update_table, update_signature), 1, np.array(y), 1, 0, fast)
+    with_memory(CategoricalMIM(), slow, len(y)).observe([torch.empty(1, 0), torch.tensor([y])])
+    assert np.allclose(fast, slow, rtol=1e-9, atol=1e-300)
 
 
 @given(some.lists(some.sampled_from([0.0, 1.0]), min_size=1, max_size=5), some.integers(1, 60))
@@ -230,10 +293,9 @@ def test_frequencies_of_batches_stay_frequencies(y, batch):
     n, rule = len(y), FactorialMIM()
     numbers = np.array([math.inf, math.inf, 0.3, *y, *(0.0 for _ in y)])
     for left in range(batch - 1, -1, -1):
-        show(watch_habit, 1, np.array(y), batch, left, numbers)
+        show(pointer(update_habit, update_signature), 1, np.array(y), batch, left, numbers)
     assert numbers[3 : 3 + n].tolist() == y  # what is always on is on with frequency 1, to the last bit
-    rule.layers, rule.numbers = lambda: range(1, 2), lambda layer: torch.from_numpy(numbers)
-    rule.observe([torch.empty(0), torch.tensor(y).expand(batch, -1)])
+    with_memory(rule, numbers, n).observe([torch.empty(0), torch.tensor(y).expand(batch, -1)])
     assert numbers[3 : 3 + n].tolist() == y
 
 
@@ -247,11 +309,9 @@ def test_engines_agree_when_units_saturate(temper, batch):
 
 
 def test_steps_that_go_all_the_way_are_refused_by_tables():
-    machine, all_the_way = HelmholtzMachine((3, 2)), torch.ones(())
-    for rule in (CategoricalMIM(), SparseMIM()):
-        rule.remember(machine)
-        with pytest.raises(ValueError, match="lower the learning rate"):
-            rule.estimate(1, torch.full((4,), 0.25), states(2), all_the_way)
+    rule = bound(CategoricalMIM(), up(HelmholtzMachine((3, 2))))
+    with pytest.raises(ValueError, match="lower the learning rate"):
+        rule.estimate(1, torch.full((4,), 0.25), states(2), torch.ones(()))
 
 
 @given(some.floats(1, 1e6), some.sampled_from([0.0, 0.1, 1.0, 30.0]))
@@ -268,6 +328,8 @@ def test_long_steps_are_fractions_too(lr, scale):
         assert clear.all() and torch.allclose(torch.tensor(fractions), defined, rtol=1e-6)
 
 
-def test_sparse_tables_have_a_limit():
-    with pytest.raises(ValueError, match="FactorialMIM"):
-        SparseMIM().remember(HelmholtzMachine((8, 1001)))
+def test_tables_have_a_limit():
+    bound(CategoricalMIM(), up(HelmholtzMachine((17, 16))))
+    for chain in (up(HelmholtzMachine((8, 17))), down(HelmholtzMachine((17, 8)))):
+        with pytest.raises(ValueError, match=r"layer of 17 units has 2\^17 states.*FactorialMIM"):
+            CategoricalMIM().bind(chain)

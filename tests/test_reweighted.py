@@ -7,18 +7,38 @@ from hypothesis import given
 from hypothesis import strategies as some
 from torch.testing import assert_close
 
-from helmholtz_mim import HelmholtzMachine, NotApplicable, TrainConfig, states, train, wake, well_formed
+from helmholtz_mim import (
+    SGD,
+    Adam,
+    HelmholtzMachine,
+    NotApplicable,
+    Reweighted,
+    TrainConfig,
+    WakeSleep,
+    down,
+    draw,
+    log_prob,
+    sample,
+    states,
+    teach_,
+    train,
+    up,
+    wake,
+    well_formed,
+)
+from helmholtz_mim.methods.reweighted import importance, log_importance
+from helmholtz_mim.methods.wake_sleep import Phase
+from helmholtz_mim.protocol import LocalOptimizer
 from helmholtz_mim.rules.factorial import FactorialMIM
 from helmholtz_mim.rules.perturbation import Flip
-from helmholtz_mim.methods.reweighted import importance, learn_reweighted_, log_importance
-from helmholtz_mim.training import ENGINES
 
 
-def trained(engine, rule=None, seed=1, **protocol):
+def trained(engine="torch", method=None, rule=None, seed=1, replicas=(2,), **protocol):
     """A machine after some epochs on the rhythms of eight beats."""
-    machine = HelmholtzMachine((8, 5, 2), replicas=(2,))
+    machine = HelmholtzMachine((8, 5, 2), replicas=replicas)
     config = TrainConfig(**{"epochs": 4, "batch": 9} | protocol)
     options = {"allocate": rule} if rule else {}
+    options |= {"method": method} if method else {}
     train(machine, well_formed(8), config, engine=engine, generator=torch.Generator().manual_seed(seed), **options)
     return machine
 
@@ -46,7 +66,8 @@ def test_a_weighted_step_is_the_gradient_of_the_weighted_log_joint(random_machin
     machine, taught = random_machine((5, 4, 2), bias=True), random_machine((5, 4, 2), bias=True)
     z = wake(machine, states(5)[:6].repeat_interleave(3, 0), generator=generator)
     weights = importance(log_importance(machine, z), 3)
-    learn_reweighted_(taught, z, weights, 0.1, recognition=True)
+    for chain in (down(taught), up(taught)):
+        teach_(chain, z, 0.1, weights)
     for tensor in machine.state_dict(keep_vars=True).values():
         tensor.requires_grad_()
     log_p = machine.prior.log_prob(z[2], z[2][:, :0]) + sum(g.log_prob(z[l], z[l + 1]) for l, g in enumerate(machine.generative))
@@ -60,27 +81,101 @@ def test_a_weighted_step_is_the_gradient_of_the_weighted_log_joint(random_machin
 @pytest.mark.parametrize("rule", [None, Flip, FactorialMIM])
 def test_one_particle_is_plain_wake_sleep(rule, seed):
     make = rule or (lambda: None)
-    assert same_weights(*(trained(engine, make(), seed, every=2) for engine in ("torch", "reweighted")), atol=1e-12)
+    assert same_weights(*(trained("torch", method, make(), seed, every=2) for method in (None, Reweighted(1))), atol=1e-12)
 
 
-def test_auto_takes_it_for_several_particles_and_for_nothing_else(monkeypatch):
-    def forbidden(*run):
-        raise AssertionError("reweighting was not asked for")
-
-    monkeypatch.setitem(ENGINES, "reweighted", forbidden)
-    trained("auto")
-    with pytest.raises(AssertionError, match="not asked for"):
-        trained("auto", particles=2)
-    for engine in ("torch", "compiled"):
-        with pytest.raises(NotApplicable, match="engine='reweighted'"):
-            trained(engine, particles=2)
+def test_an_engine_that_knows_no_particles_says_so():
+    with pytest.raises(NotApplicable, match=r"not Reweighted\(particles=2.*engine='torch'"):
+        trained("compiled", Reweighted(2))
 
 
-def test_rules_take_their_turns_among_particles(seed):
-    machines = [trained("reweighted", FactorialMIM(), seed, particles=3, every=every, recognition="both") for every in (2, 10**6)]
+@pytest.mark.parametrize("double", [True, False])
+def test_auto_finds_an_engine_for_particles(double):
+    machine, names = HelmholtzMachine((8, 5, 2)), []
+    machine = machine.double() if double else machine.float()
+    options = dict(method=Reweighted(2, "both"), optimizer=Adam(), checkpoint=lambda run: names.append(run.engine))
+    train(machine, well_formed(8), TrainConfig(1, batch=9), generator=torch.Generator().manual_seed(0), **options)
+    assert set(names) == {"torch" if double else "batched"}
+
+
+@pytest.mark.parametrize("recognition", ["sleep", "wake", "both"])
+def test_rules_take_their_turns_among_particles(recognition, seed):
+    method = Reweighted(3, recognition)
+    machines = [trained(method=method, rule=FactorialMIM(), seed=seed, every=every) for every in (2, 10**6)]
     assert not same_weights(*machines, atol=1e-3)
-    with pytest.raises(ValueError, match="'sleep', 'wake' or 'both'"):
-        TrainConfig(1, particles=2, recognition="dream")
+
+
+def test_allocated_data_are_not_weighted(seed):
+    """Where the rule decides for all particles alike, their weights are even: as if there were one."""
+    def all_on(layer, p, u):
+        return torch.ones_like(p)
+
+    def learned(method):
+        machine = HelmholtzMachine((8, 5, 2)).double()
+        machine.randomise_(2.0, generator=torch.Generator().manual_seed(seed))
+        options = dict(allocate=all_on, method=method, engine="torch", generator=torch.Generator().manual_seed(seed))
+        train(machine, well_formed(8), TrainConfig(1, batch=72, every=1), **options)
+        return machine.generative
+
+    one, many = learned(WakeSleep()), learned(Reweighted(4))
+    for a, b in zip(one, many, strict=True):
+        assert_close(a.weight, b.weight)
+
+
+@pytest.mark.parametrize("recognition", ["sleep", "wake", "both"])
+def test_each_network_learns_from_what_it_is_told_to(recognition, random_machine, generator):
+    """The method as it is written in the paper, on one batch, against the method by its phases."""
+    taught, x = random_machine((5, 4, 2), bias=True, replicas=(2,)), states(5)[3::4]
+    expected, asked = random_machine((5, 4, 2), bias=True, replicas=(2,)), []
+
+    def uniforms(shape):
+        asked.append(torch.rand(shape, generator=generator))
+        return asked[-1]
+
+    method = Reweighted(3, recognition)
+    day, night = (Phase(chain(taught), sample, LocalOptimizer(chain(taught), SGD(), 0.3), uniforms) for chain in (up, down))
+    method.step_(day, night, x.expand(2, -1, -1), torch.zeros(2, len(x), dtype=torch.bool), 6)
+
+    again = iter(asked)
+    z = draw(up(expected), x.expand(2, -1, -1).repeat_interleave(3, -2), sample, lambda shape: next(again))
+    weights = importance(log_prob(down(expected), z) - log_prob(up(expected), z), 3)
+    teach_(down(expected), z, 0.3, weights)
+    if recognition != "sleep":
+        teach_(up(expected), z, 0.3, weights)
+    if recognition != "wake":
+        teach_(up(expected), draw(down(expected), 6, sample, lambda shape: next(again)), 0.3)
+    assert same_weights(taught, expected) and not list(again)
+    assert not same_weights(taught, random_machine((5, 4, 2), bias=True, replicas=(2,)))
+
+
+@pytest.mark.parametrize("particles", [0, -1, 2.5, True, "3", None])
+def test_particles_are_counted(particles):
+    with pytest.raises(ValueError, match="particles is a whole number of at least 1"):
+        Reweighted(particles)
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (dict(particles=2, recognition="dream"), "'sleep', 'wake' or 'both', not 'dream'"),
+        (dict(particles=2, recognition=None), "'sleep', 'wake' or 'both', not None"),
+        (dict(particles=1, recognition="wake"), "give particles=2 or more"),
+        (dict(particles=1, recognition="both"), "give particles=2 or more"),
+    ],
+)
+def test_settings_without_effect_are_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Reweighted(**options)
+
+
+def test_dreams_that_nobody_learns_from_are_refused():
+    with pytest.raises(ValueError, match="learns from no dreams: leave dreams out of the protocol"):
+        trained(method=Reweighted(2, "wake"), dreams=5)
+    assert not same_weights(trained(method=Reweighted(2, "wake")), trained(method=Reweighted(2)), atol=1e-3)
+
+
+def test_particles_of_any_integer_type_are_the_same_method():
+    assert Reweighted(torch.tensor(3)) == Reweighted(3) and type(Reweighted(torch.tensor(3)).particles) is int
 
 
 @pytest.mark.parametrize("particles", [3, 0, 2.0, True])
