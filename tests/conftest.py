@@ -50,6 +50,12 @@ def double_precision():
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.fixture
+def single_precision():
+    """The precision a program starts with."""
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.fixture(params=chosen_seeds(), ids="seed{}".format)
 def seed(request):
     """A seed; whoever draws takes it, or the generator made from it."""

@@ -39,7 +39,7 @@ def attempt(call, *arguments, **options):
     except Exception as error:
         *_, last = traceback.extract_tb(error.__traceback__)
         ours = Path(last.filename).is_relative_to(PACKAGE) and last.line.startswith("raise ")
-        if not ours or not isinstance(error, (ValueError, TypeError, OSError, ImportError)):
+        if not ours or not isinstance(error, (ValueError, TypeError, OSError, ImportError, NotImplementedError)):
             raise
         assert len(str(error)) > 20 and "\n" not in str(error)
         return REFUSED

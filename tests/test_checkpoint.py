@@ -17,11 +17,14 @@ from conftest import same_weights
 from safetensors import safe_open
 
 from helmholtz_mim import (
+    SGD,
+    Adam,
     CategoricalMIM,
     EarlyStopping,
     FactorialMIM,
     HelmholtzMachine,
     Phases,
+    Reweighted,
     TrainConfig,
     bars,
     exact_report,
@@ -45,11 +48,12 @@ class PowerCut(Exception):
     """The lights go out."""
 
 
-def go(engine="compiled", rule=FactorialMIM, replicas=(2,), checkpoint=None, seed=0, scale=0.0, epochs=7, batch=4, **options):
+def go(engine="compiled", rule=FactorialMIM, replicas=(2,), checkpoint=None, seed=0, scale=0.0, epochs=7, batch=4, axes=None, **options):
     generator = torch.Generator().manual_seed(seed)
     machine = HelmholtzMachine((16, 5, 3), replicas=replicas).randomise_(scale, generator=generator)
     config, allocate = TrainConfig(epochs, batch, report_every=3, **options), rule()
-    return machine, train(machine, bars(), config, allocate=allocate, engine=engine, checkpoint=checkpoint, generator=generator)
+    how = dict(allocate=allocate, engine=engine, checkpoint=checkpoint) | (axes or {})
+    return machine, train(machine, bars(), config, **how, generator=generator)
 
 
 def until(epoch, checkpoint):
@@ -57,7 +61,7 @@ def until(epoch, checkpoint):
 
     def watch(run):
         checkpoint(run)
-        if run.advance.done == epoch:
+        if run.trainer.done == epoch:
             raise PowerCut
 
     return watch
@@ -73,7 +77,7 @@ def cut_off(*after, **options):
 
 
 def both():
-    return Phases(FactorialMIM(), FactorialMIM(direction="generative"))
+    return Phases(FactorialMIM(), FactorialMIM())
 
 
 BATCHED = dict(engine="batched", replicas=())
@@ -86,11 +90,11 @@ CASES = {
     "drawn turns": dict(fraction=0.3),
     "initial weights": dict(scale=0.5),
     "several axes of replicas": dict(replicas=(2, 2)),
-    "reweighted": dict(engine="reweighted", particles=3, recognition="wake"),
-    "Adam": dict(**BATCHED, optimizer="adam"),
-    "AdamW, linear": dict(**BATCHED, optimizer="adamw", schedule="linear"),
-    "momentum, both phases": dict(**BATCHED, optimizer="momentum", rule=both),
-    "reweighted Adam": dict(**BATCHED, optimizer="adam", particles=3, recognition="both"),
+    "reweighted": dict(engine="torch", axes=dict(method=Reweighted(3, "wake"))),
+    "Adam": dict(**BATCHED, axes=dict(optimizer=Adam())),
+    "AdamW, linear": dict(**BATCHED, axes=dict(optimizer=Adam(decay=0.01, schedule="linear"))),
+    "momentum, both phases": dict(**BATCHED, axes=dict(optimizer=SGD(momentum=0.9)), rule=both),
+    "reweighted Adam": dict(**BATCHED, axes=dict(optimizer=Adam(), method=Reweighted(3, "both"))),
 }
 
 
@@ -136,7 +140,7 @@ def test_it_is_written_when_it_is_time(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     checkpoint, written = Checkpoint("kept", minutes=5), []
-    monkeypatch.setattr(checkpoint, "write", lambda: written.append(checkpoint.run.advance.done))
+    monkeypatch.setattr(checkpoint, "write", lambda: written.append(checkpoint.run.trainer.done))
 
     def watch(run):
         checkpoint(run)
@@ -154,6 +158,8 @@ OTHERS = {
     "machine": dict(replicas=(3,)),
     "allocate": dict(rule=lambda: FactorialMIM(epsilon=0.1)),
     "engine": dict(engine="torch"),
+    "method.particles": dict(engine="torch", axes=dict(method=Reweighted(3))),
+    "optimizer.momentum": dict(engine="torch", axes=dict(optimizer=SGD(momentum=0.9))),
 }
 
 
@@ -260,9 +266,9 @@ def test_a_difference_is_told_with_both_values():
 
 @pytest.mark.parametrize("what", ["report", "rule", "stop"])
 def test_what_cannot_be_told_from_others_is_refused_before_the_first_epoch(what, folder):
-    options = {"report": dict(report=lambda m, p: a_report(m, p)), "rule": dict(report=a_report, allocate=lambda layer, p, g: p.round())}
+    options = {"report": dict(report=lambda m, p: a_report(m, p)), "rule": dict(report=a_report, allocate=lambda layer, p, u: p.round())}
     options["stop"] = dict(report=a_report, stop=lambda machine: False)
-    named = {"report": "report", "rule": "allocate.awake", "stop": "stop"}[what]
+    named = {"report": "report", "rule": "allocate.awake.function", "stop": "stop"}[what]
     with pytest.raises(ValueError, match=rf"^{named} cannot be told from others, .*functools.partial$"):
         reported(checkpoint=Checkpoint("kept", resume=False), **options[what])
     assert not (folder / "kept").exists()
@@ -281,7 +287,7 @@ class Watchful:
     def __init__(self, names):
         self.kept = names
 
-    def __call__(self, layer, p, generator):
+    def __call__(self, layer, p, u):
         return p.round()
 
 
@@ -312,8 +318,8 @@ def test_an_interrupted_run_goes_on_from_its_last_whole_epoch(monkeypatch):
     def watch(run):
         checkpoint(run)
         now[0] += 0.3
-        if run.advance.done == 10:
-            run.advance(1)  # more than an epoch's end, and not to be kept
+        if run.trainer.done == 10:
+            run.trainer(1)  # more than an epoch's end, and not to be kept
             run.interrupted = True
             checkpoint(run)
             raise PowerCut
@@ -332,7 +338,7 @@ def test_interrupting_writes_nothing_that_the_file_has(monkeypatch):
 
     def watch(run):
         checkpoint(run)
-        if run.advance.done == 3:
+        if run.trainer.done == 3:
             before = checkpoint.path.stat().st_mtime_ns
             run.interrupted = True
             checkpoint(run)

@@ -38,11 +38,7 @@ from helmholtz_mim.experiments.comparison import Run
 from helmholtz_mim.data.images import read_idx
 from helmholtz_mim.store import Store
 
-
-@pytest.fixture(autouse=True)
-def singles():
-    """The precision a program starts with."""
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("single_precision")
 
 
 @pytest.fixture

@@ -33,11 +33,7 @@ import helmholtz_mim as hm
 from helmholtz_mim import HelmholtzMachine, Patterns, exact_report
 from helmholtz_mim.measures.quality import Classifier, quality_report
 
-
-@pytest.fixture(autouse=True)
-def singles():
-    """The precision a program starts with."""
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("single_precision")
 
 
 @cases(machine=machines(), data=st.data(), few=6, many=4000)

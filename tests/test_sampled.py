@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 from torch.testing import assert_close
 
-from helmholtz_mim import HelmholtzMachine, Patterns, encode, exact_report, intervals, sampled_report, states
+from helmholtz_mim import HelmholtzMachine, Patterns, encode, exact_report, intervals, sampled_report, states, up
+from helmholtz_mim.layers import binary_entropy
 from helmholtz_mim.measures import sampled
 from helmholtz_mim.measures.exact import mutual_information
 from helmholtz_mim.pushforward import upward
-from helmholtz_mim.measures.sampled import activity, collect, jackknife, likeness, rate_entropy, source
+from helmholtz_mim.measures.sampled import activity, collect, jackknife, likeness, source
 
 SIZES = (4, 3, 2)
 WORLD = Patterns(states(4)[[1, 2, 9, 11, 11, 15]], weights=[1, 2, 3, 1, 1, 0])  # one twice, one never
@@ -95,13 +96,13 @@ def test_upper_bounds_take_units_one_by_one(random_machine, generator, way):
     found = measured(sampled_report(machine, WORLD, samples=100_000, generator=generator))
     z, p = joint(machine, WORLD, way)
     for l in range(3):
-        alone = rate_entropy(p @ z[l]).item()
+        alone = binary_entropy(p @ z[l]).sum().item()
         assert abs(found["H upper bound", way, l] - alone) < SURE * found["H upper bound ±", way, l] + 1e-12
     for l in range(2):
         layer, x, y = (
             (machine.recognition[l], z[l], z[l + 1]) if way == "recognition" else (machine.generative[l], z[l + 1], z[l])
         )
-        bound = rate_entropy(p @ y) - conditional(layer, p, x)
+        bound = binary_entropy(p @ y).sum() - conditional(layer, p, x)
         assert abs(found["I upper bound", way, l] - bound) < SURE * found["I upper bound ±", way, l]
 
 
@@ -150,9 +151,9 @@ def test_intervals_hold_their_promise(random_machine, generator):
 
 def test_the_jackknife_corrects_the_entropy_of_frequencies(generator):
     tosses = (torch.rand(50_000, 20, 5, 1, generator=generator) < 0.3).double()  # 50 000 times, 20 blocks of 5
-    plain = rate_entropy(tosses.mean((1, 2))).mean()
-    corrected, _ = jackknife(lambda a: rate_entropy(a[0]).unsqueeze(-1), [tosses.mean(2)])
-    exact = rate_entropy(torch.tensor([0.3]))
+    plain = binary_entropy(tosses.mean((1, 2))).mean()
+    corrected, _ = jackknife(lambda a: binary_entropy(a[0]), [tosses.mean(2)])
+    exact = binary_entropy(torch.tensor(0.3))
     assert exact - plain > 0.003 > 0.001 > abs(exact - corrected.mean())
 
 
@@ -184,7 +185,7 @@ def exact_activity(machine, patterns, depth):
 @pytest.mark.parametrize("depth", [1, 2])
 def test_activity_is_the_variance_of_the_expected_response(random_machine, generator, depth):
     machine = random_machine(SIZES, bias=True)
-    averages, _ = collect(machine, WORLD, "recognition", 60_000, generator=generator)
+    averages, _ = collect(up(machine), WORLD, 60_000, generator=generator)
     value, half = jackknife(lambda a: activity(a[0]), [averages[depth]])
     assert ((value - exact_activity(machine, WORLD, depth)).abs() < SURE * half).all()
 
@@ -282,9 +283,9 @@ def test_a_report_is_of_ten_thousand_samples_and_of_eighty_at_least(random_machi
 def test_chunks_change_nothing_but_memory(random_machine, generator, monkeypatch):
     machine, rows = random_machine(SIZES, scale=1e4), []
     walk = sampled.walk
-    monkeypatch.setattr(sampled, "walk", lambda m, start, way, **o: (rows.append(len(start)), walk(m, start, way, **o))[1])
+    monkeypatch.setattr(sampled, "walk", lambda chain, start, **o: (rows.append(len(start)), walk(chain, start, **o))[1])
     monkeypatch.setattr(sampled, "CHUNK", 4 * 7)
-    averages, pairs = collect(machine, WORLD, "recognition", 1000, generator=generator)
+    averages, pairs = collect(up(machine), WORLD, 1000, generator=generator)
     assert max(rows) == 7 and sum(rows) == 1000
     assert_close(averages[1][..., :3].mean(-2), pairs[1].diagonal())  # certain coins: probabilities are states
 
@@ -310,7 +311,7 @@ def test_ignorance_is_reported_as_ignorance(generator):
 
 def test_data_are_drawn_by_their_weights(random_machine, generator):
     machine = random_machine(SIZES, replicas=(2,))
-    x = source(machine, WORLD, "recognition", 50_000, generator=generator)
+    x = source(up(machine), WORLD, 50_000, generator=generator)
     frequency = torch.bincount(encode(x).flatten(), minlength=16) / 100_000
     assert frequency[15] == 0 and x.shape == (2, 50_000, 4)
     assert_close(frequency[[1, 2, 9, 11]], torch.tensor([1, 2, 3, 2]) / 8, rtol=0, atol=0.01)

@@ -12,12 +12,10 @@ from ..arguments import shown, whole
 from ..chains import down, log_prob, up
 from ..machine import HelmholtzMachine
 from .wake_sleep import Phase, WakeSleep
-from ..wake import check_layers
 
 # %% ../../nbs/20_reweighted.ipynb #16-05
 def log_importance(machine: HelmholtzMachine, z: list[Tensor]) -> Tensor:
     "ln p(x, z) − ln q(z | x) of waking patterns, in nats: `(*replicas, rows)`."
-    check_layers(machine, z)
     return log_prob(down(machine), z) - log_prob(up(machine), z)
 
 
