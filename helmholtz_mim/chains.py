@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['Layer', 'Link', 'Chain', 'up', 'down', 'opposite', 'Allocate', 'draws', 'draw', 'given', 'decided', 'teach_',
-           'log_prob']
+           'log_prob', 'check_layers']
 
 # %% ../nbs/05_chains.ipynb #ch-02
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from .arguments import shown, whole
 from .layers import Generator, toss, uniforms
 from .machine import HelmholtzMachine
 
@@ -108,7 +109,8 @@ def _first(chain: Chain, start: Tensor | int) -> tuple[list[Tensor], tuple[Link,
     "Patterns to begin with, empty but for the first, and the links that are left to draw."
     prior, machine, links = chain.machine.prior.weight, chain.machine, chain.links
     if not isinstance(start, Tensor):
-        return [prior.new_empty(*machine.replicas, start, 0)] * len(machine.sizes), links
+        rows = whole("the number of patterns to draw from the prior", start, 0)
+        return [prior.new_empty(*machine.replicas, rows, 0)] * len(machine.sizes), links
     links = links[links[0].of is None :]
     z = [start[..., :0]] * len(machine.sizes)
     z[links[0].of] = start  # type: ignore[index]
@@ -117,10 +119,18 @@ def _first(chain: Chain, start: Tensor | int) -> tuple[list[Tensor], tuple[Link,
 # %% ../nbs/05_chains.ipynb #ch-14
 def teach_(chain: Chain, z: list[Tensor], lr: float, weights: Tensor | None = None) -> None:
     "One delta-rule step of every layer of a chain, in place: towards the mean of z, or by weights `(*replicas, batch)`."
+    check_layers(chain.machine, z)
     for link in chain.links:
         link.layer.learn_(z[link.to], given(link, z), lr, weights)
 
 
 def log_prob(chain: Chain, z: list[Tensor]) -> Tensor:
     "ln of the probability of z along a chain (nats; upward given the data, z[0]): `(*replicas, batch)`."
+    check_layers(chain.machine, z)
     return sum(link.layer.log_prob(z[link.to], given(link, z)) for link in chain.links)  # type: ignore[return-value]
+
+
+def check_layers(machine: HelmholtzMachine, z: object) -> None:
+    "Refuse what is not a list of patterns, one for each layer."
+    if not isinstance(z, (list, tuple)) or len(z) != len(machine.sizes):
+        raise ValueError(f"z is a list of patterns for the {len(machine.sizes)} layers, data first, not {shown(z)}")
