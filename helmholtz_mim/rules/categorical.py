@@ -103,7 +103,9 @@ def _on_cpu(chain: Chain) -> Chain:
     return up(copied) if chain.way == "recognition" else down(copied)
 
 
-def _drives(chain: Chain, data: Patterns, generator: Generator, samples: int = 1000) -> Iterator[tuple[Link, Tensor, Tensor, Tensor | None, Tensor]]:
+def _drives(
+    chain: Chain, data: Patterns, generator: Generator, samples: int = 1000
+) -> Iterator[tuple[Link, Tensor, Tensor, Tensor | None, Tensor]]:
     "For each link to a layer that is allocated: inputs, their weights, the layer's state probabilities or None, and its states or samples."
     machine, links = chain.machine, [link for link in chain.links if link.of is not None]
     if max(a + b for a, b in zip(machine.sizes, machine.sizes[1:])) <= LARGEST:
