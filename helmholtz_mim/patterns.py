@@ -54,7 +54,7 @@ class Patterns:
     def __repr__(self) -> str:
         return f"Patterns({len(self)} patterns of {self.units} bits, H = {self.entropy:.4f} nats)"
 
-
+# %% ../nbs/02_patterns.ipynb #p-11a
 def as_patterns(data) -> Patterns:
     "Patterns as they are, and anything else that makes patterns."
     return data if isinstance(data, Patterns) else Patterns(data)

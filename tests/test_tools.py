@@ -205,6 +205,11 @@ def test_the_ruler_says_which_exports_are_shown_and_asserted(tmp_path):
     assert ruler.measured(tmp_path / "01_one.ipynb")[-2] == ("drawn", True, False)
 
 
+def test_a_class_stands_for_its_bases(tmp_path):
+    notebook(tmp_path / "01_one.ipynb", "#| export\nclass Base:\n    pass", "class Heir(Base):\n    pass\n\n\nassert Heir()\nHeir()")
+    assert ruler.measured(tmp_path / "01_one.ipynb") == [("Base", True, True)]
+
+
 def test_the_ruler_lists_chapters_a_total_and_what_is_missing(tmp_path, capsys):
     notebook(tmp_path / "01_one.ipynb", *CHAPTER)
     ruler.main(["--missing", str(tmp_path / "01_one.ipynb")])

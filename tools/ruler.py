@@ -85,8 +85,10 @@ class Uses:
                         self.bind(target, node.value)
                 case ast.AugAssign() | ast.AnnAssign():
                     self.bind(node.target, node.value)
-                case ast.FunctionDef() | ast.ClassDef():
+                case ast.FunctionDef():
                     self.made_by[node.name] |= self.behind(*node.body)
+                case ast.ClassDef():
+                    self.made_by[node.name] |= self.behind(*node.bases, *node.body)
                 case ast.For():
                     self.bind(node.target, node.iter)
                 case ast.With():

@@ -36,7 +36,7 @@ class Flip(Rule):
         memory = np.full((replicas, len(sizes)), self.rate)
         return Kernel(allocate_by_flips, None, memory, np.arange(len(sizes) + 1), width=lambda units: 1)
 
-
+# %% ../../nbs/12_perturbation.ipynb #10-07b
 def allocate_by_flips(layer, p, u, memory, y):
     "The compiled form of `Flip`."
     rate = memory[0]
