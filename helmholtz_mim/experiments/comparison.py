@@ -228,7 +228,7 @@ def draw_dynamics(table: pd.DataFrame, title: str | None = None):
             plot_history(rows, ax=ax, by="scheme", colors=[color], labels=[caption], xscale=PATTERNS)
         top = table[table.step > split / 20].groupby(["scheme", "step"])[column].mean().max()
         ax.set(ylabel=text, xlabel="epochs" if ax in axes[1] else "", ylim=(0, 1.2 * top))
-    axes[0, 0].legend(frameon=False, fontsize=8, ncols=2)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, ncols=5, loc="outside lower center")
     fig.suptitle(title) if title else None
     return fig
 
