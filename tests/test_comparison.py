@@ -229,7 +229,7 @@ def test_a_rule_from_outside_is_a_scheme():
 def test_a_rule_from_outside_is_drawn_beside_the_others(tmp_path):
     table = dynamics(tmp_path, seeds=2, pretrain=1, epochs=2, reports=2, schemes=("wake-sleep", SHARP), processes=1)
     assert set(table.scheme) == {"before", "wake-sleep", SHARP} and not any(":" in path.name for path in tmp_path.iterdir())
-    legend = draw_dynamics(table).axes[0].get_legend()
+    legend = draw_dynamics(table).legends[0]
     assert [text.get_text() for text in legend.get_texts()] == ["before: wake-sleep", "wake-sleep", "Sharp"]
     assert legend.get_lines()[-1].get_color() == "#123456"
 

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMES', 'OUTSIDE', 'PANELS', 'PATTERNS', 'Scheme', 'find_scheme', 'scheme', 'label', 'printed', 'Run', 'execute',
-           'nothing', 'worlds_store', 'perform', 'table_report', 'liu_columns', 'dynamics_runs', 'dynamics',
-           'table_runs', 'ablation_runs', 'noise_runs', 'interleave_runs', 'train_with_mim', 'draw_dynamics']
+           'nothing', 'worlds_store', 'perform', 'table_report', 'liu_columns', 'train_with_mim', 'draw_dynamics',
+           'dynamics_runs', 'dynamics', 'table_runs', 'ablation_runs', 'noise_runs', 'interleave_runs']
 
 # %% ../../nbs/15_comparison.ipynb #13-02
 import inspect
@@ -51,7 +51,7 @@ SCHEMES = {
     "categorical": Scheme(CategoricalMIM, "MIM, categorical", "#E69F00", every=5),
 }
 
-
+# %% ../../nbs/15_comparison.ipynb #13-05b
 OUTSIDE = re.compile(r"[\w.]+:\w+")  # module:Class
 
 
@@ -71,7 +71,7 @@ def scheme(name: str, **options) -> Rule:
         raise ValueError(f"the scheme {name} has no option called {unknown[0]}: give one of {', '.join(takes) or 'none at all'}")
     return make(**options)
 
-
+# %% ../../nbs/15_comparison.ipynb #13-05d
 def label(name):
     "A scheme's name in print; anything else as it is."
     return find_scheme(name).label if name in SCHEMES or OUTSIDE.fullmatch(str(name)) else name
@@ -121,7 +121,7 @@ class Run:
         machine = HelmholtzMachine(SIZES[self.data], bias=self.bias, replicas=(self.seeds,))
         return machine.randomise_(self.scale, generator=torch.Generator().manual_seed(self.seed + 1))
 
-
+# %% ../../nbs/15_comparison.ipynb #13-09b
 def execute(run: Run, report: Callable = exact_report) -> tuple[HelmholtzMachine, pd.DataFrame]:
     "Train and record: the machine, and a wide table with one row per record and seed."
     machine, patterns, rule = run.machine(), dataset(run.data), run.rule()
@@ -141,7 +141,7 @@ def nothing(machine: HelmholtzMachine, patterns: Patterns) -> pd.DataFrame:
     "A report that measures nothing on the way."
     return pd.DataFrame(columns=["step", "replica", "layer", "direction", "measure", "value"])
 
-
+# %% ../../nbs/15_comparison.ipynb #13-09d
 def worlds_store(folder: Path, report: Callable = exact_report) -> Store:
     "The store of the runs on the small worlds, as that report measures them."
     return Store(Path(folder), "helmholtz-mim", report, "csv.gz")
@@ -198,69 +198,6 @@ def _factorial_information(machine, up, down):
             pairs[way, receiver] = binary_entropy(mean).sum(-1), rest
     return pairs
 
-# %% ../../nbs/15_comparison.ipynb #13-12
-def dynamics_runs(
-    folder: Path, seeds: int = 16, pretrain: int = 600, epochs: int = 1500, reports: int = 150, *, schemes: tuple[str, ...] = tuple(SCHEMES)
-) -> list[Run]:
-    "The runs of Figure 3: wake-sleep until collapse, then each scheme from the same machines, the slowest first."
-    first = Run(seeds=seeds, epochs=pretrain, span=pretrain, records=max(1, pretrain * reports // epochs))
-    start = worlds_store(folder).path(first, "safetensors")
-    then = replace(first, epochs=epochs, span=epochs, records=reports, seed=1, start=start)
-    often = {name: 1 if name == "wake-sleep" else find_scheme(name).every for name in reversed(schemes)}
-    return [first, *(replace(then, scheme=name, every=every) for name, every in often.items())]
-
-
-def dynamics(folder: Path, *, resume: bool = True, processes: int = 2, **protocol) -> pd.DataFrame:
-    "Figure 3: forward KL, off-support mass and information per pair, one row per scheme, step and seed."
-    store, (first, *then) = worlds_store(folder), dynamics_runs(folder, **protocol)
-    before = store.complete([first], partial(perform, keep=True), "safetensors", resume=resume).assign(scheme="before")
-    after = store.complete(then, perform, resume=resume, processes=processes)
-    after["step"] += before.step.max()
-    return pd.concat([before, after])[["scheme", "step", "replica", *PANELS]]
-
-
-def table_runs(seeds: int = 16) -> list[Run]:
-    "The runs of the tables: every scheme online and in full batches on every world."
-    well_formed = Run("well-formed", epochs=1000, seeds=seeds, records=5, span=50)
-    heartbeat = replace(well_formed, data="heartbeat")
-    shifts = replace(well_formed, data="shifts", epochs=300, records=1)
-    online = [replace(world, scheme=name, every=SCHEMES[name].every) for world in (well_formed, heartbeat, shifts) for name in SCHEMES]
-    batches = (
-        replace(heartbeat, batch=1000, epochs=2000),
-        replace(shifts, batch=1000, epochs=500),
-        replace(well_formed, batch=905, epochs=3000),
-    )
-    return online + [replace(full, scheme=name) for full in batches for name in ("wake-sleep", "mim")]
-
-
-def ablation_runs(seeds: int = 16) -> list[Run]:
-    "The map of learning rate × batch size × scheme, for three ways to start."
-    return [
-        Run(scheme=name, epochs=150, batch=batch, lr=lr, bias=bias, scale=scale, seeds=seeds, records=3, span=30)
-        for bias, scale in [(False, 0.0), (False, 0.5), (True, 0.0)]
-        for batch in (1, 3, 10, 100)
-        for lr in (0.01, 0.03, 0.1, 0.3)
-        for name in ("wake-sleep", "flip", "mim")
-    ]
-
-
-def noise_runs(seeds: int = 16) -> list[Run]:
-    "Learning rates and batch sizes again, each for as many epochs as make lr × updates the same."
-    return [
-        Run(scheme=name, epochs=round(150 * 0.1 * batch / lr), batch=batch, lr=lr, seeds=seeds, records=3, span=30)
-        for batch, lr in [(1, 0.3), (3, 0.3), (1, 0.1), (3, 0.1), (1, 0.03), (10, 0.1), (1, 0.01)]
-        for name in ("wake-sleep", "mim")
-    ]
-
-
-def interleave_runs(seeds: int = 16) -> list[Run]:
-    "Factorial MIM in every so many-th step on two worlds, perturbation at several rates on one; the rarest is as good as never."
-    often = (1, 2, 5, 10, 20, 50, 100)
-    mim = Run(scheme="mim", epochs=200, seeds=seeds, records=5, span=50)
-    runs = [replace(mim, data=data, every=every) for data in ("well-formed", "heartbeat") for every in (*often, 10**9)]
-    flip = replace(mim, scheme="flip")
-    return runs + [replace(flip, every=every, rate=rate) for rate in (0.05, 0.25, 0.5) for every in often]
-
 # %% ../../nbs/15_comparison.ipynb #13-14
 def train_with_mim(seeds: int = 4, epochs: int = 600, *, seed: int = 0) -> tuple[HelmholtzMachine, Patterns]:
     "What `train_by_the_book` does, with the factorial rule in every tenth step."
@@ -291,9 +228,72 @@ def draw_dynamics(table: pd.DataFrame, title: str | None = None):
             plot_history(rows, ax=ax, by="scheme", colors=[color], labels=[caption], xscale=PATTERNS)
         top = table[table.step > split / 20].groupby(["scheme", "step"])[column].mean().max()
         ax.set(ylabel=text, xlabel="epochs" if ax in axes[1] else "", ylim=(0, 1.2 * top))
-    axes[0, 0].legend(frameon=False, fontsize=8, ncols=2)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, ncols=5, loc="outside lower center")
     fig.suptitle(title) if title else None
     return fig
 
 
 PATTERNS = 905  # of the well-formed rhythms, and so the steps of an online epoch
+
+# %% ../../nbs/15_comparison.ipynb #13-12
+def dynamics_runs(
+    folder: Path, seeds: int = 16, pretrain: int = 600, epochs: int = 1500, reports: int = 150, *, schemes: tuple[str, ...] = tuple(SCHEMES)
+) -> list[Run]:
+    "The runs of Figure 3: wake-sleep until collapse, then each scheme from the same machines, the slowest first."
+    first = Run(seeds=seeds, epochs=pretrain, span=pretrain, records=max(1, pretrain * reports // epochs))
+    start = worlds_store(folder).path(first, "safetensors")
+    then = replace(first, epochs=epochs, span=epochs, records=reports, seed=1, start=start)
+    often = {name: 1 if name == "wake-sleep" else find_scheme(name).every for name in reversed(schemes)}
+    return [first, *(replace(then, scheme=name, every=every) for name, every in often.items())]
+
+
+def dynamics(folder: Path, *, resume: bool = True, processes: int = 2, **protocol) -> pd.DataFrame:
+    "Figure 3: forward KL, off-support mass and information per pair, one row per scheme, step and seed."
+    store, (first, *then) = worlds_store(folder), dynamics_runs(folder, **protocol)
+    before = store.complete([first], partial(perform, keep=True), "safetensors", resume=resume).assign(scheme="before")
+    after = store.complete(then, perform, resume=resume, processes=processes)
+    after["step"] += before.step.max()
+    return pd.concat([before, after])[["scheme", "step", "replica", *PANELS]]
+
+# %% ../../nbs/15_comparison.ipynb #13-30a
+def table_runs(seeds: int = 16) -> list[Run]:
+    "The runs of the tables: every scheme online and in full batches on every world."
+    well_formed = Run("well-formed", epochs=1000, seeds=seeds, records=5, span=50)
+    heartbeat = replace(well_formed, data="heartbeat")
+    shifts = replace(well_formed, data="shifts", epochs=300, records=1)
+    online = [replace(world, scheme=name, every=SCHEMES[name].every) for world in (well_formed, heartbeat, shifts) for name in SCHEMES]
+    batches = (
+        replace(heartbeat, batch=1000, epochs=2000),
+        replace(shifts, batch=1000, epochs=500),
+        replace(well_formed, batch=905, epochs=3000),
+    )
+    return online + [replace(full, scheme=name) for full in batches for name in ("wake-sleep", "mim")]
+
+# %% ../../nbs/15_comparison.ipynb #13-46a
+def ablation_runs(seeds: int = 16) -> list[Run]:
+    "The map of learning rate × batch size × scheme, for three ways to start."
+    return [
+        Run(scheme=name, epochs=150, batch=batch, lr=lr, bias=bias, scale=scale, seeds=seeds, records=3, span=30)
+        for bias, scale in [(False, 0.0), (False, 0.5), (True, 0.0)]
+        for batch in (1, 3, 10, 100)
+        for lr in (0.01, 0.03, 0.1, 0.3)
+        for name in ("wake-sleep", "flip", "mim")
+    ]
+
+# %% ../../nbs/15_comparison.ipynb #13-53a
+def noise_runs(seeds: int = 16) -> list[Run]:
+    "Learning rates and batch sizes again, each for as many epochs as make lr × updates the same."
+    return [
+        Run(scheme=name, epochs=round(150 * 0.1 * batch / lr), batch=batch, lr=lr, seeds=seeds, records=3, span=30)
+        for batch, lr in [(1, 0.3), (3, 0.3), (1, 0.1), (3, 0.1), (1, 0.03), (10, 0.1), (1, 0.01)]
+        for name in ("wake-sleep", "mim")
+    ]
+
+# %% ../../nbs/15_comparison.ipynb #13-65a
+def interleave_runs(seeds: int = 16) -> list[Run]:
+    "Factorial MIM in every so many-th step on two worlds, perturbation at several rates on one; the rarest is as good as never."
+    often = (1, 2, 5, 10, 20, 50, 100)
+    mim = Run(scheme="mim", epochs=200, seeds=seeds, records=5, span=50)
+    runs = [replace(mim, data=data, every=every) for data in ("well-formed", "heartbeat") for every in (*often, 10**9)]
+    flip = replace(mim, scheme="flip")
+    return runs + [replace(flip, every=every, rate=rate) for rate in (0.05, 0.25, 0.5) for every in often]

@@ -73,7 +73,7 @@ def _data(machine, x):
         raise ValueError("a likelihood is of at least one pattern, and there is none")
     return x
 
-
+# %% ../../nbs/19_likelihood.ipynb #15-08c
 def log_likelihood(machine: HelmholtzMachine, x: Tensor, particles: int, *, generator: Generator) -> Tensor:
     "Importance-sampled ln p(x) of each datum, x `(batch, units)`, in nats `(*replicas, batch)`; too low on average."
     return rungs(machine, x, [whole("particles", particles)], generator=generator)[0][0]

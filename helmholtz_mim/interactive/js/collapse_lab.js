@@ -22,7 +22,7 @@ const traits = {
   }
 };
 
-const SCHEMES = { "wake-sleep": "wake-sleep", flip: "perturbation", mim: "MIM" };
+const SCHEMES = { "wake-sleep": "wake-sleep", flip: "perturbation", mim: "MIM, factorial" };
 const SPEEDS = Array.from({ length: 11 }, (_, i) => i / 2);
 const count = (n) => Math.round(n).toLocaleString("en");
 

@@ -13,7 +13,7 @@ const STYLE = `
 
 const traits = {
   "moves": { "every": "the rule decides in every so many-th step", "rate": "of perturbation" },
-  "computes": { "values": "of each measure where the dial stands, nats: MIM, perturbation, neither" }
+  "computes": { "values": "of each measure where the dial stands, nats: MIM, factorial; perturbation; neither" }
 };
 
 /** The next number with a plain name. */
@@ -62,7 +62,7 @@ function render({ model, el }) {
       bands[1].setAttribute("d", band(noise));
       for (const end of ["x1", "x2"]) hand.setAttribute(end, x(state.every));
       dots.forEach((dot, i) => (dot.setAttribute("cx", x(state.every)), dot.setAttribute("cy", y(now[i].mean))));
-      values.forEach((span, i) => (span.textContent = `${["MIM", "perturbation", "neither"][i]} ${(i < 2 ? now[i].mean : none[key]).toFixed(2)}`));
+      values.forEach((span, i) => (span.textContent = `${["MIM, factorial", "perturbation", "neither"][i]} ${(i < 2 ? now[i].mean : none[key]).toFixed(2)}`));
     };
     return { update, node: make("div", {}, make("div", { class: "title" }, name), make("div", { class: "values" }, ...values), svg) };
   });
@@ -77,7 +77,7 @@ function render({ model, el }) {
     Object.assign(state, some);
     for (const [key, { input, refresh }] of Object.entries(controls)) (input.value = state[key]), refresh();
     plots.forEach((plot) => plot.update());
-    const lines = [["is-mim", tell("MIM", mim)], ["is-flip", tell(`Perturbation at ${rates[state.rate]}`, flip[state.rate])]];
+    const lines = [["is-mim", tell("MIM, factorial", mim)], ["is-flip", tell(`Perturbation at ${rates[state.rate]}`, flip[state.rate])]];
     verdict.replaceChildren(`In ${nth(everys[state.every])}, compared with plain wake-sleep. `, ...lines.map(([scheme, text]) => make("span", { class: scheme }, `${text}. `)));
     if (aloud) say(verdict.textContent);
     const here = (key) => ({ mim: mim[key][state.every].mean, flip: flip[state.rate][key][state.every].mean, neither: none[key] });
