@@ -28,7 +28,7 @@ def unit_interval(x):
     "The upper 53 bits of x as a number in [0, 1), in double precision."
     return (x >> np.uint64(11)) * 2.0**-53
 
-
+# %% ../nbs/25_streams.ipynb #st-08c
 class Stream:
     "Uniform numbers for a stack of replicas, each from a stream of its own; a `generator` for every function here."
 

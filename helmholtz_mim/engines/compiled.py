@@ -2,9 +2,8 @@
 
 # %% auto #0
 __all__ = ['toss', 'allocate_signature', 'update_signature', 'BLOCK', 'Path', 'weights_of', 'path_of', 'pack', 'unpack_',
-           'machine_code', 'project', 'fire', 'learn', 'active', 'update_nothing', 'pointer', 'Pointers',
-           'compiled_rule', 'fitting', 'Room', 'phase', 'epochs_of_one_replica', 'on_all_threads', 'Compiled',
-           'check_plain']
+           'machine_code', 'project', 'fire', 'learn', 'active', 'update_nothing', 'pointer', 'compiled_rule',
+           'fitting', 'phase', 'Compiled']
 
 # %% ../../nbs/29_compiled.ipynb #07-02
 import math
@@ -150,7 +149,7 @@ def pointer(function: Callable, signature) -> object:
     return machine_code(cfunc, signature)(function)
 
 
-class Pointers(NamedTuple):
+class _Pointers(NamedTuple):
     "A kernel as the loop takes it."
 
     allocate: object
@@ -159,7 +158,7 @@ class Pointers(NamedTuple):
     starts: np.ndarray
 
 # %% ../../nbs/29_compiled.ipynb #07-17
-def compiled_rule(rule: Rule, chain: Chain, rows: int) -> Pointers:
+def compiled_rule(rule: Rule, chain: Chain, rows: int) -> _Pointers:
     "The compiled form of a rule for a chain whose phases draw so many rows."
     kernel, name = rule.kernel(chain), type(rule).__name__
     if isinstance(kernel, str):
@@ -167,7 +166,7 @@ def compiled_rule(rule: Rule, chain: Chain, rows: int) -> Pointers:
     if rows > 1 and not kernel.batches:
         raise NotApplicable(f"compiled, {name} decides for one pattern at a time, not for {rows}: use engine='torch'")
     allocate, update = pointer(kernel.allocate, allocate_signature), pointer(kernel.update or update_nothing, update_signature)
-    return Pointers(allocate, update, *fitting(kernel, chain))
+    return _Pointers(allocate, update, *fitting(kernel, chain))
 
 # %% ../../nbs/29_compiled.ipynb #07-17a
 def fitting(kernel: Kernel, chain: Chain) -> tuple[np.ndarray, np.ndarray]:
@@ -179,9 +178,9 @@ def fitting(kernel: Kernel, chain: Chain) -> tuple[np.ndarray, np.ndarray]:
     fits = starts.dtype.kind == "i" and starts.shape == (len(sizes) + 1,)
     fits &= memory.dtype == np.float64 and memory.ndim == 2 and memory.flags.c_contiguous
     if fits:
-        room = np.diff(starts)
-        fits = starts[0] >= 0 and room.min() >= 0 and memory.shape[0] == replicas and memory.shape[1] >= starts[-1]
-        fits &= all(r >= kernel.width(n) or not (r or l in decides) for l, (r, n) in enumerate(zip(room, sizes)))
+        slices = np.diff(starts)
+        fits = starts[0] >= 0 and slices.min() >= 0 and memory.shape[0] == replicas and memory.shape[1] >= starts[-1]
+        fits &= all(r >= kernel.width(n) or not (r or l in decides) for l, (r, n) in enumerate(zip(slices, sizes)))
     if not fits:
         raise ValueError(
             f"the memory of this rule's kernel does not fit the machine: make it a float64 array with {replicas} rows, "
@@ -190,7 +189,7 @@ def fitting(kernel: Kernel, chain: Chain) -> tuple[np.ndarray, np.ndarray]:
     return memory, starts.astype(np.int64)
 
 # %% ../../nbs/29_compiled.ipynb #07-19
-class Room(NamedTuple):
+class _Buffers(NamedTuple):
     "What a phase writes to: patterns of all units, probabilities and numbers of one layer, active units and how many of each layer."
 
     z: np.ndarray
@@ -204,10 +203,10 @@ class Room(NamedTuple):
 def phase(
     path, weights, taught, pupil, gain,  # the chain that draws, the chain that learns, and where the steps of a batch are gathered
     sizes, units, bits, shown, rows, turn, lr, key, position,  # the data of a day, if any; whose turn it is
-    rule, memory, room,
+    rule, memory, buffers,
 ):  # fmt: skip
     "Draw so many rows along one path, and teach the other with them."
-    z, p, u, on, count = room
+    z, p, u, on, count = buffers
     target = pupil if rows == 1 else gain
     for b in range(rows):
         if shown.size:
@@ -241,7 +240,7 @@ def phase(
 
 
 @machine_code(njit, nogil=True)
-def epochs_of_one_replica(
+def _epochs_of_one_replica(
     sizes, units, up, down, up_weights, down_weights,  # the machine
     bits, cumulative, per_epoch, batch, dreams, lr, turns,  # the data and the protocol, (epochs, per_epoch) turns
     key, position,  # the stream
@@ -252,7 +251,7 @@ def epochs_of_one_replica(
     widest, gathers = sizes.max(), batch > 1 or dreams > 1
     total = units[sizes.size - 1]
     on, count = np.empty(total + 1, np.int64), np.zeros(sizes.size, np.int64)
-    room = Room(np.zeros(total), np.empty(widest), np.empty(widest), on, count)
+    buffers = _Buffers(np.zeros(total), np.empty(widest), np.empty(widest), on, count)
     up_gain, down_gain = np.zeros(up_weights.size if gathers else 0), np.zeros(down_weights.size if gathers else 0)
     numbers = np.empty(per_epoch)
     for turn in turns:
@@ -268,17 +267,17 @@ def epochs_of_one_replica(
             shown, whose = order[first : first + batch], turn[first : first + batch]
             phase(
                 up, up_weights, down, down_weights, down_gain,
-                sizes, units, bits, shown, shown.size, whose, lr, key, position, awake, awake_memory, room,
+                sizes, units, bits, shown, shown.size, whose, lr, key, position, awake, awake_memory, buffers,
             )  # fmt: skip
             position += shown.size * (total - sizes[0])
             phase(
                 down, down_weights, up, up_weights, up_gain,
-                sizes, units, bits, order[:0], dreams, whose[:1], lr, key, position, asleep, asleep_memory, room,
+                sizes, units, bits, order[:0], dreams, whose[:1], lr, key, position, asleep, asleep_memory, buffers,
             )  # fmt: skip
             position += dreams * total
 
 # %% ../../nbs/29_compiled.ipynb #07-20a
-def on_all_threads(work: Callable, jobs: Iterable[tuple]) -> None:
+def _on_all_threads(work: Callable, jobs: Iterable[tuple]) -> None:
     "Call `work(*job, stop)` for all jobs; what interrupts the wait for them raises the flag `stop` and waits until all have ended."
     stop = np.zeros(1, bool)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -303,7 +302,7 @@ class Compiled(Engine):
     def __init__(self, setup: Setup):
         super().__init__(setup)
         machine, patterns, config, stream = setup.machine, setup.patterns, setup.config, setup.stream
-        check_plain(setup)
+        _check_plain(setup)
         self.chains = up(machine), down(machine)
         rules, rows = (setup.rules.awake, setup.rules.asleep), (config.batch, config.dreams)
         self.rules = [compiled_rule(*args) for args in zip(rules, self.chains, rows, strict=True)]
@@ -326,7 +325,7 @@ class Compiled(Engine):
         "Train one replica for the epochs of its turns."
         s, sizes, (awake, asleep) = self.setup, (*self.setup.machine.sizes, 0), self.rules
         units = np.array(list(accumulate(sizes, initial=0)))
-        epochs_of_one_replica(
+        _epochs_of_one_replica(
             np.array(sizes), units, *self.paths, *(weights[replica] for weights in self.weights),
             self.bits, self.cumulative, s.patterns.epoch, self.batch, s.config.dreams, s.optimizer.rate(s.config), turn,
             self.keys[replica], s.stream.position, awake, awake.memory[replica], asleep, asleep.memory[replica], stop,
@@ -339,7 +338,7 @@ class Compiled(Engine):
         by_replica = torch.stack(turn, -2).reshape(replicas, epochs, -1).numpy()
         before = [rule.memory.copy() for rule in self.rules]
         try:
-            on_all_threads(self.one, enumerate(by_replica))
+            _on_all_threads(self.one, enumerate(by_replica))
         except BaseException:
             for rule, memory in zip(self.rules, before, strict=True):
                 rule.memory[:] = memory
@@ -363,7 +362,7 @@ class Compiled(Engine):
         self.hand_over()
 
 
-def check_plain(setup: Setup) -> None:
+def _check_plain(setup: Setup) -> None:
     "Refuse what the compiled loop does not know."
     if type(setup.method) is not WakeSleep:
         raise NotApplicable(f"the compiled engine knows plain wake-sleep, not {setup.method}: use engine='torch'")
