@@ -5,7 +5,7 @@ __all__ = ['SCHEDULES', 'TrainConfig', 'draw_turns', 'Optimizer', 'SGD', 'Adam',
 
 # %% ../nbs/27_protocol.ipynb #pr-02
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -175,7 +175,7 @@ class LocalOptimizer:
         memory = self.optimizer.state_dict()["state"] if self.optimizer else {}
         return {f"{number}.{name}": value for number, one in memory.items() for name, value in one.items()}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         "Let the optimiser remember that."
         memory: dict[int, dict[str, Tensor]] = {int(name.split(".")[0]): {} for name in state}
         for name, value in state.items():

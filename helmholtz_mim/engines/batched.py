@@ -109,10 +109,13 @@ class InPlace(LocalOptimizer):
 class BatchPhase(Phase):
     "A phase of large batches, in single precision."
 
+    pupil: InPlace
+    uniforms: SinglePrecision
+
     def draw(self, start: Tensor | int, turn: Tensor) -> list[Tensor]:
-        data, rule = isinstance(start, Tensor), in_turn(self.rule, turn)
-        buffers = self.pupil.buffers(len(start) if data else start)
-        if data:
+        rule = in_turn(self.rule, turn)
+        buffers = self.pupil.buffers(len(start) if isinstance(start, Tensor) else start)
+        if isinstance(start, Tensor):
             buffers.z[0].copy_(start)
         for link in self.chain.links:
             _decide_(link, buffers, rule, self.uniforms)

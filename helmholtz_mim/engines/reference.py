@@ -117,7 +117,7 @@ class Reference(Engine):
         self.bits = setup.patterns.bits.to(machine.prior.weight)
         pairs = ((up(machine), rules.awake), (down(machine), rules.asleep))
         pupils = (LocalOptimizer(chain, setup.optimizer, setup.optimizer.rate(config)) for chain, _ in pairs)
-        self.day, self.night = (Phase(*pair, pupil) for pair, pupil in zip(pairs, pupils, strict=True))
+        self.day, self.night = (Phase(*pair, pupil, setup.stream) for pair, pupil in zip(pairs, pupils, strict=True))
 
     def on_epoch(self, epoch: int) -> None:
         config, optimizer = self.setup.config, self.setup.optimizer

@@ -13,6 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -120,7 +121,7 @@ def train_static(run: StaticRun) -> tuple[HelmholtzMachine, pd.DataFrame]:
     machine = HelmholtzMachine((784, *run.hidden), bias=True)
     some = Patterns(mnist("valid", "static").bits[::20])
     recipe = (METHODS | VARIANTS)[run.method]
-    axes = dict(allocate=recipe.make(), method=recipe.method, optimizer=Adam(schedule="linear"), engine="batched")
+    axes: dict[str, Any] = dict(allocate=recipe.make(), method=recipe.method, optimizer=Adam(schedule="linear"), engine="batched")
     axes |= dict(report=lambda machine, _: trace(machine, some), generator=torch.Generator().manual_seed(run.seed))
     return machine, train(machine, mnist("train", "static"), run.config, **axes)
 

@@ -52,9 +52,9 @@ def _rows(machine: HelmholtzMachine, patterns: Patterns):
             yield way, l, "top", log_p.amax(-1).exp()
             yield way, l, "KL", log_kl(log_p, log_q)
     for l, pair in enumerate(zip(up(machine).links, reversed(down(machine).links))):
-        for way, link, log_p in zip(("recognition", "generative"), pair, (awake, asleep), strict=True):
-            x, weights, _ = inputs_of(link, log_p, patterns)
-            yield way, l, "I", log_entropy(log_p[link.to]) - _conditional_entropy(weights, link.layer, x)
+        for way, link, states in zip(("recognition", "generative"), pair, (awake, asleep), strict=True):
+            x, weights, _ = inputs_of(link, states, patterns)
+            yield way, l, "I", log_entropy(states[link.to]) - _conditional_entropy(weights, link.layer, x)
     seen = torch.zeros(2 ** machine.sizes[0], dtype=torch.bool).index_fill_(0, encode(patterns.bits[patterns.weights > 0]), True)
     on_support = torch.logsumexp(asleep[0][..., seen], -1, keepdim=True)
     yield "generative", 0, "off-support", asleep[0][..., ~seen].exp().sum(-1)

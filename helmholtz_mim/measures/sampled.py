@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ..arguments import check_generator, check_memory, whole
-from ..chains import Chain, down, draws, opposite, up
+from ..chains import Chain, down, draws, given, opposite, up
 from ..layers import bernoulli, binary_entropy, logit_entropy
 from ..machine import HelmholtzMachine, check_finite
 from ..patterns import Patterns, as_patterns
@@ -46,11 +46,12 @@ def prior_logits(machine: HelmholtzMachine) -> Tensor:
 # %% ../../nbs/17_sampled.ipynb #14-08
 def walk(chain: Chain, start: Tensor, *, generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
     "For each layer in order its states, and for each sample: p, p of a second chain, p·p', H(Y|X), the guess back."
-    back, found = {(to, of): layer for layer, to, of in opposite(chain).links}, []
+    back, found = {link.of: link for link in opposite(chain).links}, []
     first, second = (draws(chain, start, sample, generator) for _ in range(2))
     for (link, s, z), (_, t, _) in zip(first, second, strict=True):
         p, q, s = s.sigmoid().double(), t.sigmoid().double(), s.double()
-        guessed = back[link.of, link.to].log_prob(z[link.of], z[link.to]).double().unsqueeze(-1)
+        guess = back[link.to]
+        guessed = guess.layer.log_prob(z[guess.to], given(guess, z)).double().unsqueeze(-1)
         found.append(torch.cat([p, q, p * q, logit_entropy(s).sum(-1, keepdim=True), guessed], -1))
     return [z[l] for l in order(chain)], found
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..chains import Chain, draw, log_prob
 from ..layers import Generator
 from ..protocol import LocalOptimizer
-from ..rule import Rule, in_turn, sample
+from ..rule import Rule, in_turn
 
 
 # %% ../../nbs/08_wake_sleep.ipynb #ws-05
@@ -21,9 +21,9 @@ class Phase:
     "The day or the night of a machine: a chain, what decides its patterns, and how its layers learn."
 
     chain: Chain
-    rule: Rule = sample
-    pupil: LocalOptimizer | None = None  # takes the steps of this chain
-    uniforms: Generator | None = None  # where its random numbers come from
+    rule: Rule
+    pupil: LocalOptimizer  # takes the steps of this chain
+    uniforms: Generator  # where its random numbers come from
 
     def draw(self, start: Tensor | int, turn: Tensor) -> list[Tensor]:
         "Patterns from the data, or so many dreams; the rule decides for those whose turn it is, `(*replicas, batch)`."
