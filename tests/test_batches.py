@@ -146,7 +146,7 @@ def test_the_first_step_with_momentum_is_a_plain_one(generator):
 def test_a_batch_is_as_likely_as_its_chain_says(chain, generator):
     machine = HelmholtzMachine((64, 30, 10), bias=True).randomise_(2.0, generator=generator)
     z = [torch.rand(20, n, generator=generator).round() for n in machine.sizes]
-    phase = BatchPhase(chain(machine), sample, InPlace(chain(machine), SGD(), 0.1, room(machine)), numbers())
+    phase = BatchPhase(chain(machine), sample, InPlace(chain(machine), SGD(), 0.1, room(machine)), uniform_numbers())
     assert_close(phase.log_prob(z), log_prob(chain(machine), z), rtol=1e-5, atol=1e-4)
 
 
