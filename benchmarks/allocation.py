@@ -7,13 +7,10 @@ several rounds counts. The machine has random weights that hardly move, so that 
 step's cost grows with the units that are on, and rules differ in how many they leave on.
 """
 
-import time
-
 import torch
+from engine import setup, timed
 
-from helmholtz_mim import CategoricalMIM, FactorialMIM, Flip, HelmholtzMachine, TrainConfig, sample, well_formed
-from helmholtz_mim.engines.compiled import compiled
-from helmholtz_mim.streams import Stream
+from helmholtz_mim import CategoricalMIM, FactorialMIM, Flip, HelmholtzMachine, TrainConfig, sample, up, well_formed
 
 RHYTHMS, EPOCHS, ROUNDS = well_formed(12), 40, 7
 
@@ -22,18 +19,10 @@ def runner(rule, every):
     """A function that gives the microseconds of a step of a machine whose layers are allocated every so often."""
     generator = torch.Generator().manual_seed(0)
     machine = HelmholtzMachine((12, 10, 8, 6, 3)).double().randomise_(1.0, generator=generator)
-    if hasattr(rule, "begin"):
-        rule.begin(machine, RHYTHMS, 0.1, generator)
-    streams = (Stream((), generator=generator) for _ in range(2))
-    advance = compiled(machine, RHYTHMS, TrainConfig(epochs=1, lr=1e-12, every=every), rule, *streams)
-    advance(1)
-
-    def microseconds():
-        start = time.perf_counter()
-        advance(EPOCHS)
-        return (time.perf_counter() - start) / EPOCHS / RHYTHMS.epoch * 1e6
-
-    return microseconds
+    run = setup(machine, RHYTHMS, TrainConfig(epochs=1, lr=1e-12, every=every), rule)
+    rule.begin(up(machine), RHYTHMS, 0.1, generator)
+    seconds = timed("compiled", run)
+    return lambda: seconds(EPOCHS) / RHYTHMS.epoch * 1e6
 
 
 def main():

@@ -14,7 +14,7 @@ import torch
 from engine import best, runner
 from wide import IMAGES, name, products, weights
 
-from helmholtz_mim import Patterns
+from helmholtz_mim import Adam, Patterns, Reweighted
 
 SIZES, BATCH = (784, 200, 200, 10), 100
 
@@ -74,11 +74,11 @@ def main():
     contenders = {
         "bare products": products(SIZES, BATCH, torch.float32),
         "batched, plain steps": engine("batched"),
-        "batched, Adam": engine("batched", optimizer="adam"),
-        "batched, two particles": engine("batched", particles=2),
-        "batched, five particles": engine("batched", particles=5),
-        "readable": engine("torch"),
-        "reweighted, two particles": engine("reweighted", particles=2),
+        "batched, Adam": engine("batched", optimizer=Adam()),
+        "batched, two particles": engine("batched", method=Reweighted(2)),
+        "batched, five particles": engine("batched", method=Reweighted(5)),
+        "reference": engine("torch"),
+        "reference, two particles": engine("torch", method=Reweighted(2)),
         "Pyro, two particles": pyro_step(),
     }
     contenders = {label: run for label, run in contenders.items() if run}

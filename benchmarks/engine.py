@@ -12,7 +12,10 @@ import time
 
 import torch
 
-from helmholtz_mim import ENGINES, HelmholtzMachine, Patterns, Stream, TrainConfig, sample, well_formed
+from helmholtz_mim import SGD, HelmholtzMachine, Patterns, Stream, TrainConfig, WakeSleep, down, sample, up, well_formed
+from helmholtz_mim.engines.reference import Setup
+from helmholtz_mim.rule import phases
+from helmholtz_mim.training import Trainer, start
 
 SIZES = (12, 10, 8, 6, 3)
 RHYTHMS = well_formed(12)
@@ -35,21 +38,35 @@ for replicas in (1, 16):
 """
 
 
+PLAIN, STEPS = WakeSleep(), SGD()
+
+
+def setup(machine, patterns, config, allocate=sample, method=PLAIN, optimizer=STEPS):
+    """Everything about a run, as `train` puts it together."""
+    stream, rules = Stream(machine.replicas, generator=torch.Generator().manual_seed(0)), phases(allocate)
+    rules.awake.bind(up(machine))
+    rules.asleep.bind(down(machine))
+    return Setup(machine, patterns, config, method, rules, optimizer, stream, stream.fork())
+
+
 def runner(engine, sizes, patterns, batch=1, replicas=(), dtype=torch.float64, **options):
     """A function that trains for so many epochs and returns the seconds each took; compiled and warm."""
     machine = HelmholtzMachine(sizes, replicas=replicas).to(dtype)
     machine.randomise_(0.1, generator=torch.Generator().manual_seed(1))
-    streams = (Stream(replicas, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    config = TrainConfig(epochs=1, batch=batch, **options)
-    advance = ENGINES[engine](machine, patterns, config, sample, *streams)
-    advance(1)
+    return timed(engine, setup(machine, patterns, TrainConfig(epochs=1, batch=batch), **options))
 
-    def run(epochs):
-        start = time.perf_counter()
-        advance(epochs)
-        return (time.perf_counter() - start) / epochs
 
-    return run
+def timed(engine, run):
+    """A function that trains that run for so many epochs and returns the seconds each took."""
+    trainer = Trainer(start(engine, run)[1], (run.stream, run.turns))
+    trainer(1)
+
+    def seconds(epochs):
+        begin = time.perf_counter()
+        trainer(epochs)
+        return (time.perf_counter() - begin) / epochs
+
+    return seconds
 
 
 def best(contenders, rounds, seconds=1.0):
@@ -63,10 +80,10 @@ def best(contenders, rounds, seconds=1.0):
 
 
 def floor(sizes):
-    """Microseconds of arithmetic in one online step, with scalar and with packed exponentials (chapter 7 counts it)."""
+    """Microseconds of arithmetic in one online step, with scalar and with packed exponentials (chapter 29 counts it)."""
     pairs, units, hidden = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False)), sum(sizes), sum(sizes[1:])
-    sigmoids, coins, additions = 2 * (units + hidden), units + hidden, 3 * pairs
-    return [(sigmoids * each + coins * 2 + additions * 0.25) / 1000 for each in (4.5, 1.0)]
+    sigmoids, tosses, additions = 2 * (units + hidden), units + hidden, 3 * pairs
+    return [(sigmoids * each + tosses * 2 + additions * 0.25) / 1000 for each in (4.5, 1.0)]
 
 
 def steps():
@@ -76,7 +93,7 @@ def steps():
     slow, fast = (times[name] / len(RHYTHMS) * 1e6 for name in ("torch", "compiled"))
     scalar, packed = floor(SIZES)
     print("One online wake-sleep step, 12-10-8-6-3, one replica, one thread")
-    print(f"  readable {slow:.0f} us, compiled {fast:.2f} us: {slow / fast:.0f} times")
+    print(f"  reference {slow:.0f} us, compiled {fast:.2f} us: {slow / fast:.0f} times")
     print(f"  arithmetic floor {scalar:.2f} us with scalar exponentials ({fast / scalar:.1f} times), "
           f"{packed:.2f} us with packed ones ({fast / packed:.1f} times)")  # fmt: skip
 
@@ -95,7 +112,7 @@ def batches(sizes, patterns, sizes_of_batch, replicas, dtype=torch.float64, seco
     torch.set_num_threads(os.cpu_count())
     kind = str(dtype).removeprefix("torch.")
     print(f"Milliseconds per epoch of {patterns.epoch}, {'-'.join(map(str, sizes))}, {replicas} replicas, {kind}, {os.cpu_count()} threads")
-    print(f"  {'batch':>5} {'readable':>10} {'compiled':>10} {'ratio':>7}")
+    print(f"  {'batch':>5} {'reference':>10} {'compiled':>10} {'ratio':>7}")
     for batch in sizes_of_batch:
         contenders = {name: runner(name, sizes, patterns, batch, (replicas,), dtype) for name in ("torch", "compiled")}
         times = best(contenders, rounds=3, seconds=seconds)

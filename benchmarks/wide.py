@@ -10,10 +10,10 @@ import time
 from itertools import pairwise
 
 import torch
-from engine import best, runner
+from engine import best, runner, setup
 
 from helmholtz_mim import HelmholtzMachine, Patterns, TrainConfig
-from helmholtz_mim.engines.compiled import pays
+from helmholtz_mim.engines.compiled import Compiled
 
 INK = 0.15
 IMAGES = (torch.rand(1000, 784, generator=torch.Generator().manual_seed(0)) < INK).float()
@@ -30,7 +30,7 @@ def weights(sizes):
 
 
 def floor(sizes):
-    """Microseconds of arithmetic in one online step, with scalar and with packed exponentials (chapter 7 counts it)."""
+    """Microseconds of arithmetic in one online step, with scalar and with packed exponentials (chapter 29 counts it)."""
     units, hidden, first = sum(sizes), sum(sizes[1:]), sizes[0] * sizes[1]
     down = 3 * 0.5 * weights(sizes)  # the rows of hidden units, half of which are on
     up = 3 * (INK * first + 0.5 * (weights(sizes) - first))  # the rows of pixels and of hidden units
@@ -42,8 +42,8 @@ def online(sizes=(784, 200, 100, 50)):
     """Both engines, one pattern at a time."""
     patterns = Patterns(IMAGES)
     contenders = {
-        "readable, float32": runner("torch", sizes, patterns, dtype=torch.float32),
-        "readable, float64": runner("torch", sizes, patterns),
+        "reference, float32": runner("torch", sizes, patterns, dtype=torch.float32),
+        "reference, float64": runner("torch", sizes, patterns),
         "compiled, float64": runner("compiled", sizes, patterns),
     }
     times = {k: t / len(patterns) * 1e6 for k, t in best(contenders, rounds=5).items()}
@@ -82,24 +82,24 @@ def products(sizes, batch, dtype):
 
 
 def batches(sizes=(784, 200, 200, 10), batch=100):
-    """The readable step against its bare products."""
+    """The reference step against its bare products."""
     for dtype in (torch.float32, torch.float64):
         contenders = {
-            "readable step": runner("torch", sizes, Patterns(IMAGES), batch, dtype=dtype),
+            "reference step": runner("torch", sizes, Patterns(IMAGES), batch, dtype=dtype),
             "bare products": products(sizes, batch, dtype),
         }
         times = {k: t / len(IMAGES) * batch * 1e3 for k, t in best(contenders, rounds=5, seconds=0.5).items()}
         step, bare = times.values()
         flops = 12 * weights(sizes) * batch
         print(f"One step of {batch} patterns, {name(sizes)}, {str(dtype).removeprefix('torch.')}")
-        print(f"  readable {step:.2f} ms, its {6 * (len(sizes) - 1)} products alone {bare:.2f} ms ({flops / bare / 1e6:.0f} GFLOP/s): "
+        print(f"  reference {step:.2f} ms, its {6 * (len(sizes) - 1)} products alone {bare:.2f} ms ({flops / bare / 1e6:.0f} GFLOP/s): "
               f"{bare / step:.2f} of the speed of bare products")  # fmt: skip
 
 
 def crossing():
     """From which batch on matrix products win, and what `engine="auto"` takes."""
-    print("How many times faster the compiled engine is (it computes in float64, the readable loop here in float32);")
-    print('engine="auto" takes the readable loop where marked *')
+    print("How many times faster the compiled engine is (it computes in float64, the reference here in float32);")
+    print('engine="auto" takes the reference where marked *')
     sizes_of_batch = (1, 3, 10, 30, 100)
     print(f"  {'layers':<16} {'weights':>8}" + "".join(f" {f'batch {b}':>10}" for b in sizes_of_batch))
     for sizes in [(12, 10, 8, 6, 3), (64, 48, 32, 16), (196, 64, 32), (784, 50), (784, 200, 200)]:
@@ -108,7 +108,8 @@ def crossing():
         for batch in sizes_of_batch:
             contenders = {e: runner(e, sizes, patterns, batch, dtype=torch.float32) for e in ("torch", "compiled")}
             times = best(contenders, rounds=3, seconds=0.1)
-            mark = " " if pays(HelmholtzMachine(sizes), patterns, TrainConfig(epochs=1, batch=batch)) else "*"
+            run = setup(HelmholtzMachine(sizes), patterns, TrainConfig(epochs=1, batch=batch))
+            mark = " " if Compiled.is_faster(run) else "*"
             row += f" {times['torch'] / times['compiled']:>9.2f}{mark}"
         print(f"  {name(sizes):<16} {weights(sizes):>8}{row}", flush=True)
 

@@ -114,6 +114,11 @@ class SGD(Optimizer):
         if not 0 <= number(self.momentum) < 1:
             raise ValueError(f"momentum lies between 0 and below 1, not at {shown(self.momentum)}")
 
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= number(self.momentum) < 1:
+            raise ValueError(f"momentum lies between 0 and 1, not at {shown(self.momentum)}")
+
     @property
     def plain(self) -> bool:
         return self.schedule == "constant" and not self.momentum
@@ -132,6 +137,11 @@ class Adam(Optimizer):
         super().__post_init__()
         if not 0 <= number(self.decay) < math.inf:
             raise ValueError(f"the decay of weights is a number of at least 0, not {shown(self.decay)}")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= number(self.decay) < math.inf:
+            raise ValueError(f"decay is a number of at least 0, not {shown(self.decay)}")
 
     def over(self, weights: list[Tensor], lr: float) -> torch.optim.Optimizer:
         return torch.optim.AdamW(weights, lr, weight_decay=self.decay, fused=True)

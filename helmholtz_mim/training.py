@@ -196,10 +196,14 @@ def _advance_to(epoch: int, machine: HelmholtzMachine, trainer: Trainer) -> None
 def _check_run(machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig, method: WakeSleep, optimizer: Optimizer) -> None:
     "Refuse a machine, a protocol, a method or an optimiser that is none, or that cannot go together."
     check_finite(machine)
-    said = {"how to train": (config, TrainConfig), "what a step is": (method, WakeSleep), "how far it goes": (optimizer, Optimizer)}
-    for what, (thing, kind) in said.items():
+    kinds = {
+        "config is a protocol, such as TrainConfig(600)": (config, TrainConfig),
+        "method is an algorithm, such as WakeSleep() or Reweighted(5)": (method, WakeSleep),
+        "optimizer is an optimiser, such as SGD() or Adam(0.003)": (optimizer, Optimizer),
+    }
+    for wanted, (thing, kind) in kinds.items():
         if not isinstance(thing, kind):
-            raise ValueError(f"{what} is said by a {kind.__name__}, not by {shown(thing)}")
+            raise ValueError(f"{wanted}, not {shown(thing)}")
     dtype = machine.prior.weight.dtype
     if optimizer.rate(config) > torch.finfo(dtype).max:
         raise ValueError(f"the learning rate {optimizer.rate(config):g} is beyond what the machine's {dtype} can hold: take a smaller one")

@@ -1,14 +1,16 @@
 """A machine on another device: nothing is left behind on the CPU. The device is a pretended one, which computes on the CPU."""
 
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from helmholtz_mim import HelmholtzMachine, Phases, TrainConfig, batches, sample, train, well_formed
-from helmholtz_mim.rules.categorical import CategoricalMIM, SparseMIM
+from helmholtz_mim import SGD, Adam, HelmholtzMachine, Phases, Reweighted, TrainConfig, WakeSleep, sample, train, up, well_formed
+from helmholtz_mim.engines import batched
+from helmholtz_mim.rules.categorical import CategoricalMIM
 from helmholtz_mim.rules.factorial import FactorialMIM, leave_one_out, self_consistent, soft_mean
 from helmholtz_mim.rules.perturbation import Flip
 
@@ -66,8 +68,8 @@ def computed(operation, args, kwargs):
     return tree_map(lambda a: known[id(a)] if id(a) in known else Remote(a) if isinstance(a, torch.Tensor) else a, result)
 
 
-class RemoteCoins(batches.Coins):
-    """Coins of the CPU, brought over: the pretended device has no generator of its own."""
+class RemoteNumbers(batched.SinglePrecision):
+    """Uniform numbers of the CPU, brought over: the pretended device has no generator of its own."""
 
     def __init__(self, stream, device):
         super().__init__(stream, torch.device("cpu"))
@@ -80,7 +82,7 @@ class RemoteCoins(batches.Coins):
         return super().__call__(shape).to(self.device)
 
 
-def weights(away, rule, engine, sizes=(8, 5, 3), report=None, **protocol):
+def weights(away, rule, engine, sizes=(8, 5, 3), method=None, optimizer=None, **protocol):
     """The weights after a short training, there or here."""
     machine = HelmholtzMachine(sizes, bias=True).float().randomise_(0.5, generator=torch.Generator().manual_seed(1))
     config = TrainConfig(**{"epochs": 2} | ({} if "fraction" in protocol else {"every": 2}) | protocol)
@@ -89,7 +91,8 @@ def weights(away, rule, engine, sizes=(8, 5, 3), report=None, **protocol):
             here.enter_context(Pretend())
             machine = machine.to(AWAY)
             assert machine.prior.weight.device == AWAY
-        train(machine, well_formed(8), config, allocate=rule, engine=engine, generator=torch.Generator().manual_seed(2))
+        options = dict(allocate=rule, engine=engine, method=method or WakeSleep(), optimizer=optimizer or SGD())
+        train(machine, well_formed(8), config, generator=torch.Generator().manual_seed(2), **options)
         return [value.cpu() for value in machine.state_dict().values()]
 
 
@@ -97,12 +100,11 @@ def weights(away, rule, engine, sizes=(8, 5, 3), report=None, **protocol):
 def single_precision(monkeypatch):
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
-    monkeypatch.setattr(batches, "Coins", RemoteCoins)
+    monkeypatch.setattr(batched, "SinglePrecision", RemoteNumbers)
     yield
     torch.set_default_dtype(before)
 
 
-GENERATIVE = dict(direction="generative")
 RULES = {
     "sample": lambda: sample,
     "flip": lambda: Flip(0.3),
@@ -113,16 +115,29 @@ RULES = {
     "self-consistent": lambda: FactorialMIM(threshold=self_consistent),
     "table": CategoricalMIM,
     "half a table, drawn from": lambda: CategoricalMIM(0.5, 10.0),
-    "sparse": SparseMIM,
-    "both phases": lambda: Phases(FactorialMIM(), CategoricalMIM(**GENERATIVE)),
+    "own step": lambda: FactorialMIM(epsilon=0.05),
+    "asleep": lambda: Phases(asleep=FactorialMIM()),
+    "both phases": lambda: Phases(FactorialMIM(), CategoricalMIM()),
 }
 
 
-@pytest.mark.parametrize("engine", ["torch", "batched", "reweighted"])
+@pytest.mark.parametrize("method", [WakeSleep(), Reweighted(2, "both")], ids=str)
+@pytest.mark.parametrize("engine", ["torch", "batched"])
 @pytest.mark.parametrize("name", RULES)
-def test_no_tensor_is_left_behind(name, engine):
-    protocol = dict(batch=12, fraction=0.5, particles=2 if engine != "torch" else 1)
-    there, here = (weights(away, RULES[name](), engine, **protocol) for away in (True, False))
+def test_no_tensor_is_left_behind(name, engine, method):
+    options = dict(batch=12, fraction=0.5, method=method)
+    there, here = (weights(away, RULES[name](), engine, **options) for away in (True, False))
+    assert all(torch.equal(one, other) for one, other in zip(there, here, strict=True))
+
+
+@pytest.mark.parametrize("optimizer", [SGD(schedule="linear"), SGD(momentum=0.5), Adam(0.01, decay=0.1)], ids=str)
+@pytest.mark.parametrize("engine", ["torch", "batched"])
+def test_optimisers_leave_nothing_behind(engine, optimizer, monkeypatch):
+    for name in ("SGD", "AdamW"):  # the pretended device has no fused kernels
+        real = getattr(torch.optim, name)
+        plain = partial(lambda make, *args, **options: make(*args, **options | dict(fused=False, foreach=False)), real)
+        monkeypatch.setattr(torch.optim, name, plain)
+    there, here = (weights(away, FactorialMIM(), engine, batch=12, optimizer=optimizer) for away in (True, False))
     assert all(torch.equal(one, other) for one, other in zip(there, here, strict=True))
 
 
@@ -137,10 +152,10 @@ def test_auto_trains_there_too():
 
 def test_a_memory_follows_the_machine():
     machine, rule = HelmholtzMachine((8, 5, 3)), FactorialMIM()
-    rule.remember(machine)
+    rule.bind(up(machine))
     with Pretend():
-        rule.remember(machine.to(AWAY))
-        assert rule.memory[1].device == AWAY
+        rule.bind(up(machine.to(AWAY)))
+        assert rule.memory.values.device == rule.recall(1).usual.device == AWAY
 
 
 def test_a_tensor_left_behind_is_noticed():

@@ -9,17 +9,21 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from helmholtz_mim import (
+    CategoricalMIM,
     FactorialMIM,
     HelmholtzMachine,
     Phases,
     TrainConfig,
+    draw,
     dream,
     learn_generative_,
     learn_recognition_,
     train,
+    up,
     wake,
     well_formed,
 )
+from helmholtz_mim.rule import Decides, in_turn
 
 stacks = st.lists(st.integers(1, 3), max_size=2).map(tuple)
 
@@ -63,17 +67,24 @@ def test_patterns_of_another_width_are_refused(units, random_machine, generator)
 def test_the_rule_decides_each_layer_from_its_probabilities(random_machine, generator):
     machine, x, asked = random_machine((5, 4, 2)), coins((6, 5)), []
 
-    def rule(layer, p, source):
-        asked.append((layer, p, source))
+    def rule(layer, p, u):
+        asked.append((layer, p, u))
         return p.round()
 
+    def numbers(shape):
+        return torch.rand(shape, generator=copy, dtype=torch.float64)
+
+    copy = generator.clone_state()
+
     z = wake(machine, x, rule, generator=generator)
-    assert [layer for layer, _, _ in asked] == [1, 2] and all(source is generator for _, _, source in asked)
+    assert [layer for layer, _, _ in asked] == [1, 2] and all(torch.equal(u, numbers(p.shape)) for _, p, u in asked)
     assert_close(asked[1][1], machine.recognition[1](z[1]))
     assert torch.equal(z[2], asked[1][1].round())
     asked.clear()
     z = dream(machine, 6, rule, generator=generator)
     assert [layer for layer, _, _ in asked] == [1, 0], "the top is drawn from the prior"
+    assert torch.equal(z[2], (numbers(z[2].shape) < machine.prior(z[2][:, :0])).double())
+    assert all(torch.equal(u, numbers(p.shape)) for _, p, u in asked)
     assert torch.equal(z[0], machine.generative[0](z[1]).round())
 
 
@@ -101,6 +112,60 @@ def test_a_rule_is_neither_a_name_nor_a_class(rule, random_machine, generator):
     ):
         with pytest.raises(ValueError, match=r"allocate is a rule, such as sample or FactorialMIM\(\)"):
             go()
+
+
+@pytest.mark.parametrize("rule", [FactorialMIM, CategoricalMIM])
+@pytest.mark.parametrize("engine", ["torch", "compiled", "auto"])
+def test_a_rule_with_a_memory_is_for_one_phase_of_one_machine(rule, engine, generator):
+    def go(allocate, machine):
+        train(machine, well_formed(8), TrainConfig(1, every=2), allocate=allocate, engine=engine, generator=generator)
+
+    machine, both = HelmholtzMachine((8, 3)), rule()
+    with pytest.raises(ValueError, match=r"remembers the recognition chain, and one rule cannot remember both: .*Phases\(awake="):
+        go(Phases(both, both), machine)
+    first = rule()
+    go(Phases(asleep=first), machine)
+    go(Phases(asleep=first), machine)
+    with pytest.raises(ValueError, match=r"remembers the generative chain, and one rule"):
+        go(first, machine)
+    with pytest.raises(ValueError, match="remembers another machine: make a new rule for a new machine") as refusal:
+        go(Phases(asleep=first), HelmholtzMachine((8, 3)))
+    assert rule.__name__ in str(refusal.value) and "\n" not in str(refusal.value)
+    go(Phases(rule(), rule()), machine)
+
+
+@pytest.mark.parametrize("rule", [FactorialMIM, CategoricalMIM])
+def test_a_rule_that_knows_no_machine_says_so(rule, random_machine, generator):
+    for go in (lambda r: wake(random_machine((8, 3)), torch.zeros(2, 8), r, generator=generator), lambda r: r.recall(1)):
+        with pytest.raises(ValueError, match=f"this {rule.__name__} knows no machine yet"):
+            go(rule())
+
+
+def in_order(numbers):
+    """A generator that gives those tensors, one after the other."""
+    source = iter(numbers)
+    return lambda shape: next(source)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_rule_decides_only_for_whose_turn_it_is(count, random_machine, generator):
+    chain, asked = up(random_machine((5, 4, 2), replicas=(3,))), []
+
+    def rule(layer, p, u):
+        asked.append(layer)
+        return 1 - (u < p).to(p)
+
+    x, turn = coins((3, count, 5)), torch.arange(3 * count).reshape(3, count) % 2 == 0
+    u = [torch.rand(3, count, n, generator=generator) for n in (4, 2)]
+    runs = {}
+    for name, whose in {"none": turn & False, "some": turn, "all": turn | True}.items():
+        asked.clear()
+        runs[name] = draw(chain, x, in_turn(Decides(rule), whose), in_order(u))
+        assert asked == ([] if name == "none" else [1, 2])
+    for name in ("none", "all"):
+        chosen = turn if name == "all" else ~turn
+        assert all(torch.equal(z[chosen], other[chosen]) for z, other in zip(runs["some"], runs[name], strict=True))
+    assert torch.equal(runs["all"][1], 1 - runs["none"][1])
 
 
 @pytest.mark.parametrize("bias", [False, True])

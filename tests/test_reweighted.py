@@ -14,7 +14,6 @@ from helmholtz_mim import (
     NotApplicable,
     Reweighted,
     TrainConfig,
-    WakeSleep,
     down,
     draw,
     log_prob,
@@ -105,21 +104,27 @@ def test_rules_take_their_turns_among_particles(recognition, seed):
     assert not same_weights(*machines, atol=1e-3)
 
 
-def test_allocated_data_are_not_weighted(seed):
-    """Where the rule decides for all particles alike, their weights are even: as if there were one."""
-    def all_on(layer, p, u):
-        return torch.ones_like(p)
+class Seen:
+    """A pupil that keeps what it is taught."""
 
-    def learned(method):
-        machine = HelmholtzMachine((8, 5, 2)).double()
-        machine.randomise_(2.0, generator=torch.Generator().manual_seed(seed))
-        options = dict(allocate=all_on, method=method, engine="torch", generator=torch.Generator().manual_seed(seed))
-        train(machine, well_formed(8), TrainConfig(1, batch=72, every=1), **options)
-        return machine.generative
+    def __init__(self):
+        self.lessons = []
 
-    one, many = learned(WakeSleep()), learned(Reweighted(4))
-    for a, b in zip(one, many, strict=True):
-        assert_close(a.weight, b.weight)
+    def teach_(self, z, weights=None):
+        self.lessons.append(([layer.clone() for layer in z], weights))
+
+
+def test_particles_of_allocated_data_weigh_the_same(random_machine, generator):
+    """No q has drawn them, so that there is nothing to weigh them against."""
+    machine, x, turn = random_machine((5, 4, 2), scale=2.0), states(5)[3::4], torch.arange(8) % 2 == 0
+    day, night = Phase(up(machine), Flip(0.5), Seen(), generator), Phase(down(machine), sample, Seen(), generator)
+    Reweighted(3).step_(day, night, x, turn, 4)
+    (((z, weights),), ((dreams, plain),)) = night.pupil.lessons, day.pupil.lessons
+    weights, expected = weights.unflatten(-1, (8, 3)), importance(log_importance(machine, z), 3).unflatten(-1, (8, 3))
+    assert_close(weights[turn], torch.full((4, 3), 1 / 24))
+    assert_close(weights[~turn], expected[~turn])
+    assert not torch.allclose(expected[turn], weights[turn], atol=1e-3)
+    assert torch.equal(z[0], x.repeat_interleave(3, 0)) and dreams[0].shape == (4, 5) and plain is None
 
 
 @pytest.mark.parametrize("recognition", ["sleep", "wake", "both"])

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from helmholtz_mim.machine import HelmholtzMachine, load, save
+from helmholtz_mim import Adam, Reweighted, WakeSleep, sample
+from helmholtz_mim.experiments import static
 from helmholtz_mim.experiments.online import dreams_of
 from helmholtz_mim.experiments.static import (
     FURTHER,
@@ -24,7 +25,9 @@ from helmholtz_mim.experiments.static import (
     shape_runs,
     static_runs,
     static_store,
+    train_static,
 )
+from helmholtz_mim.machine import HelmholtzMachine, load, save
 from helmholtz_mim.store import Summary
 
 QUICK = {"hidden": (6, 4), "epochs": 1, "count": 20, "particles": 10}
@@ -101,9 +104,15 @@ def test_missing_runs_name_the_command(tmp_path):
 
 
 @pytest.mark.parametrize("method", [*METHODS, *VARIANTS])
-def test_every_method_has_a_protocol(method):
-    config = StaticRun(method, fraction=0.25).config
-    assert config.fraction == 0.25 and config.optimizer == "adam" and config.schedule == "linear"
+def test_every_method_has_a_protocol(method, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(static, "train", lambda machine, data, config, **axes: seen.update(axes, config=config))
+    run = StaticRun(method, fraction=0.25)
+    train_static(run)
+    assert seen["config"] == run.config and seen["config"].fraction == 0.25
+    assert seen["optimizer"] == Adam(schedule="linear") and seen["optimizer"].rate(run.config) == run.lr
+    assert seen["method"] == (Reweighted(5, "both") if "rws" in method else WakeSleep())
+    assert (seen["allocate"] is sample) == (method in ("wake-sleep", "rws")) and seen["engine"] == "batched"
 
 
 def test_an_unknown_method_is_met_with_its_likely_name():

@@ -1,10 +1,10 @@
-"""Configuration, streams of coins, epochs, and the history."""
+"""Configuration, streams, epochs, optimisers, and the history."""
 
 import copy
 import math
 import pickle
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -14,13 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from torch.testing import assert_close
+
 from helmholtz_mim import (
+    ENGINES,
+    SGD,
+    Adam,
     Flip,
     HelmholtzMachine,
     NotApplicable,
+    Optimizer,
     Patterns,
+    Reweighted,
+    Rule,
     Stream,
     TrainConfig,
+    WakeSleep,
     losses,
     sample,
     shifts,
@@ -28,6 +37,8 @@ from helmholtz_mim import (
     train,
     well_formed,
 )
+from helmholtz_mim.chains import log_prob
+from helmholtz_mim.engines.reference import Reference
 from helmholtz_mim.machine import NotFinite
 from helmholtz_mim.streams import draw_order, splitmix64
 
@@ -77,7 +88,7 @@ def test_counts_of_any_integer_type_are_the_same_protocol():
     assert TrainConfig(np.int64(3), np.uint8(5), torch.tensor(2), np.float32(0.5)) == TrainConfig(3, 5, 2, 0.5)
 
 
-@pytest.mark.parametrize("name", ["epochs", "batch", "dreams", "every", "report_every", "particles"])
+@pytest.mark.parametrize("name", ["epochs", "batch", "dreams", "every", "report_every"])
 def test_truth_values_are_no_counts(name):
     with pytest.raises(ValueError, match=f"{name} is a whole number"):
         TrainConfig(**dict(epochs=1) | {name: True})
@@ -88,12 +99,10 @@ def test_truth_values_are_no_counts(name):
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (dict(recognition="wake"), "give particles=2 or more"),
-        (dict(recognition="both", particles=1), "give particles=2 or more"),
         (dict(fraction=0.1, every=5), "every has no say"),
-        (dict(particles=2, recognition="wake", dreams=5), "learns from no dreams"),
-        (dict(optimizer=None), "optimizer is a name"),
-        (dict(schedule=3), "schedule is a name"),
+        (dict(anneal=0.5), "give a fraction too"),
+        (dict(fraction=0.1, anneal=0.0), "an anneal above 0"),
+        (dict(fraction=1.1), "fraction lies between 0 and 1"),
         (dict(fraction="0.1"), "fraction lies between 0 and 1"),
         (dict(fraction=0.1, anneal=True), "anneal lies between 0 and 1"),
     ],
@@ -101,6 +110,117 @@ def test_truth_values_are_no_counts(name):
 def test_settings_without_effect_are_refused(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         TrainConfig(1, **options)
+
+
+def test_a_protocol_says_nothing_that_only_one_method_knows():
+    assert [f.name for f in fields(TrainConfig)] == ["epochs", "batch", "dreams", "lr", "every", "fraction", "anneal", "report_every"]
+
+
+# Optimisers
+
+
+@pytest.mark.parametrize(
+    "make, sentence",
+    [
+        *((lambda kind=kind, lr=lr: kind(lr), "the learning rate lr is a positive number")
+          for kind in (SGD, Adam) for lr in (0, -0.1, math.nan, math.inf, "0.1", True)),
+        (lambda: Adam(schedule="cosin"), "no schedule called 'cosin': did you mean 'cosine'"),
+        (lambda: SGD(schedule=None), "no schedule called None"),
+        (lambda: SGD(momentum=-0.1), "momentum lies between 0 and 1"),
+        (lambda: SGD(momentum=1), "momentum lies between 0 and 1"),
+        (lambda: SGD(momentum="0.9"), "momentum lies between 0 and 1"),
+        (lambda: Adam(decay=-0.1), "decay is a number of at least 0"),
+        (lambda: Adam(decay=None), "decay is a number of at least 0"),
+        (lambda: Optimizer().over([], 0.1), "Optimizer makes no optimiser: write its over"),
+    ],
+)  # fmt: skip
+def test_optimisers_with_mistakes_are_refused(make, sentence):
+    with pytest.raises((ValueError, NotImplementedError), match=sentence) as refusal:
+        make()
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("schedule, halfway", [("constant", 1.0), ("linear", 0.5), ("cosine", 0.5)])
+def test_the_rate_is_the_protocols_unless_the_optimiser_has_its_own(schedule, halfway):
+    config = TrainConfig(1, lr=0.3)
+    for kind in (SGD, Adam):
+        assert kind(schedule=schedule).rate(config) == 0.3 and kind(0.02, schedule).rate(config) == 0.02
+        assert math.isclose(kind(0.02, schedule).rate(config, 0.5), 0.02 * halfway)
+    plain = [SGD(), SGD(0.2), SGD(schedule="linear"), SGD(momentum=0.5), Adam()]
+    assert [one.plain for one in plain] == [True, True, False, False, False]
+
+
+class Pupil:
+    """Steps of torch's own optimiser along gradients that autograd finds."""
+
+    def __init__(self, chain, make, rate):
+        self.chain, self.weights = chain, [w for layer, _, _ in chain.links for w in layer.buffers() if w.numel()]
+        self.optimizer = make(self.weights, rate)
+
+    def teach_(self, z, weights=None):
+        with torch.enable_grad():
+            for w in self.weights:
+                w.requires_grad_().grad = None
+            likely = log_prob(self.chain, z)
+            (-(likely.mean(-1) if weights is None else (likely * weights).sum(-1)).sum()).backward()
+            self.optimizer.step()
+            for w in self.weights:
+                w.requires_grad_(False)
+
+    def go_on_at(self, lr):
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+
+TORCH = {
+    SGD(0.05): torch.optim.SGD,
+    SGD(0.05, "linear", momentum=0.8): lambda w, lr: torch.optim.SGD(w, lr, momentum=0.8),
+    Adam(): torch.optim.Adam,
+    Adam(0.02, "cosine", decay=0.1): lambda w, lr: torch.optim.AdamW(w, lr, weight_decay=0.1),
+}
+
+
+class ByAutograd(Reference):
+    """The reference, but for its steps."""
+
+    def __init__(self, setup):
+        super().__init__(setup)
+        for phase in (self.day, self.night):
+            phase.pupil = Pupil(phase.chain, TORCH[setup.optimizer], setup.optimizer.rate(setup.config))
+
+    @property
+    def parts(self):
+        return {"machine": self.setup.machine}
+
+
+@pytest.mark.parametrize("replicas", [(), (2,), (2, 3)])
+@pytest.mark.parametrize("method", [WakeSleep(), Reweighted(3, "both")], ids=str)
+@pytest.mark.parametrize("optimizer", TORCH, ids=str)
+def test_steps_are_those_of_torch_along_the_gradients_of_autograd(optimizer, method, replicas, seed):
+    machines = []
+    for engine in ("torch", f"{__name__}:ByAutograd"):
+        machine = HelmholtzMachine((8, 5, 2), bias=True, replicas=replicas).double()
+        machine.randomise_(0.5, generator=torch.Generator().manual_seed(seed + 1))
+        config, options = TrainConfig(4, batch=20, lr=0.01), dict(method=method, optimizer=optimizer, engine=engine)
+        train(machine, RHYTHMS, config, allocate=Flip(), generator=torch.Generator().manual_seed(seed), **options)
+        machines.append(machine)
+    (one, other), start = machines, HelmholtzMachine((8, 5, 2), bias=True, replicas=replicas).double()
+    start.randomise_(0.5, generator=torch.Generator().manual_seed(seed + 1))
+    for name, value in one.state_dict().items():
+        assert_close(value, other.state_dict()[name], rtol=1e-7, atol=1e-10)
+        assert not value.numel() or not torch.allclose(value, start.state_dict()[name], atol=1e-3)
+
+
+def test_an_optimiser_sees_a_falling_rate_once_an_epoch():
+    seen = []
+
+    class Told(SGD):
+        def rate(self, config, done=0.0):
+            seen.append(done)
+            return super().rate(config, done)
+
+    trained(engine="torch", optimizer=Told(schedule="linear"), epochs=4)
+    assert sorted(set(seen)) == [0, 0.25, 0.5, 0.75]
 
 
 # Streams
@@ -143,6 +263,19 @@ def test_the_numbers_of_a_stream_are_uniform(generator):
     assert chisquare(torch.histc(u, 64, 0, 1).numpy()).pvalue > 1e-6
 
 
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9), st.sampled_from([(), (3,)]))
+def test_a_block_is_the_next_numbers_whether_used_or_not(before, count, used, replicas):
+    stream, same = (Stream(replicas, generator=torch.Generator().manual_seed(0)) for _ in range(2))
+    stream((*replicas, before))
+    numbers = same((*replicas, before + count + 5))[..., before:]
+    block = stream.block(count)
+    used = min(used, count)
+    assert torch.equal(block((*replicas, used)), numbers[..., :used])
+    assert torch.equal(stream((*replicas, 5)), numbers[..., count:])
+    assert torch.equal(block((*replicas, count - used)), numbers[..., used:count])
+    assert (stream.position, block.position) == (before + count + 5, before + count)
+
+
 # Epochs
 
 
@@ -171,9 +304,9 @@ def test_other_epochs_follow_the_weights(weights, generator):
 def test_the_last_batch_takes_what_is_left():
     batches = []
 
-    def rule(layer, p, generator):
+    def rule(layer, p, u):
         batches.extend([p.shape[-2]] * (layer == 1))
-        return sample(layer, p, generator)
+        return sample(layer, p, u)
 
     trained(batch=50, epochs=2, every=1, allocate=rule)
     assert batches == [50, 22, 50, 22]
@@ -182,21 +315,21 @@ def test_the_last_batch_takes_what_is_left():
 def test_the_rule_decides_every_so_many_th_wake_phase():
     steps = []
 
-    class Rule:
-        def __call__(self, layer, p, generator):
+    class Counts(Rule):
+        def __call__(self, layer, p, u):
             steps.extend([self.step] * (layer == 1))
-            return sample(layer, p, generator)
+            return sample(layer, p, u)
 
         def observe(self, z):
             self.step += 1
 
-    rule = Rule()
+    rule = Counts()
     rule.step = 1
     trained(epochs=1, every=10, allocate=rule)
     assert steps == [10, 20, 30, 40, 50, 60, 70] and rule.step == 73
 
 
-class Certain:
+class Certain(Rule):
     """Switches everything on, and keeps the share of data whose wide layer says that it decided."""
 
     def __init__(self):
@@ -293,10 +426,17 @@ def test_mistakes_are_met_with_a_sentence(options, sentence):
     "change, sentence",
     [
         (dict(machine=None), "this needs a HelmholtzMachine, not None"),
-        (dict(config=dict(epochs=1)), "said by a TrainConfig, not by {'epochs': 1}"),
+        (dict(config=dict(epochs=1)), r"config is a protocol, such as TrainConfig\(600\), not {'epochs': 1}"),
         (dict(config=TrainConfig(1, dreams=10**15)), "this computer has"),
+        (dict(method="reweighted"), r"method is an algorithm, such as WakeSleep\(\) or Reweighted\(5\), not 'reweighted'"),
+        (dict(method=Reweighted), r"method is an algorithm, such as WakeSleep\(\) or Reweighted\(5\), not <class"),
+        (dict(optimizer="adam"), r"optimizer is an optimiser, such as SGD\(\) or Adam\(0.003\), not 'adam'"),
+        (dict(optimizer=torch.optim.Adam), r"optimizer is an optimiser, such as SGD\(\) or Adam\(0.003\), not <class"),
+        (dict(optimizer=Adam(1e39), machine=HelmholtzMachine((8, 2)).float()), r"the learning rate 1e\+39 is beyond"),
+        (dict(engine="nowhere:Engine"), "there is no engine nowhere:Engine .*write module:Class"),
+        (dict(engine="helmholtz_mim.engines.reference:Referense"), "there is no engine .*write module:Class"),
         (dict(patterns=None), "there is a nan"),
-        (dict(config=TrainConfig(1, lr=1e39), machine=HelmholtzMachine((8, 2)).float()), r"lr=1e\+39 is beyond what .* torch.float32"),
+        (dict(config=TrainConfig(1, lr=1e39), machine=HelmholtzMachine((8, 2)).float()), r"rate 1e\+39 is beyond what .* torch.float32"),
         (dict(generator=0), "comes from a generator"),
         (dict(report="exact"), "report is a function, not 'exact'"),
         (dict(stop=5), "stop is a function, not 5"),
@@ -314,11 +454,12 @@ def test_arguments_of_another_kind_are_met_with_a_sentence(change, sentence):
 # The reasons of engines
 
 
-def taken(sizes, replicas=(), **protocol):
+def taken(sizes, replicas=(), method=WakeSleep(), optimizer=SGD(), **protocol):  # noqa: B008 (both are frozen)
     """The engine that "auto" takes, as the run itself says."""
     machine, names = HelmholtzMachine(sizes, replicas=replicas).float(), []
     patterns, config = Patterns(torch.eye(sizes[0])), TrainConfig(epochs=1, **protocol)
-    train(machine, patterns, config, checkpoint=lambda run: names.append(run.engine), generator=torch.Generator().manual_seed(0))
+    options = dict(method=method, optimizer=optimizer, checkpoint=lambda run: names.append(run.engine))
+    train(machine, patterns, config, generator=torch.Generator().manual_seed(0), **options)
     (name,) = set(names)
     return name
 
@@ -329,30 +470,42 @@ def test_auto_takes_the_engine_for_batches_where_products_are_large():
     assert "batched" not in (taken(wide, batch=100, replicas=(2,)), taken((16, 10), batch=100), taken((16, 10)))
 
 
-def test_auto_says_why_no_engine_runs_a_protocol():
-    machine = HelmholtzMachine((8, 2), replicas=2).float()
-    with pytest.raises(NotApplicable) as error:
-        train(machine, RHYTHMS, TrainConfig(1, optimizer="adam"), generator=torch.Generator())
-    for reason in ("'batched': large batches are for one machine", "'compiled' and 'torch': this engine takes plain steps"):
-        assert reason in str(error.value)
+def test_auto_takes_the_reference_where_the_faster_ones_refuse():
+    assert taken((8, 2), replicas=2, optimizer=Adam()) == taken((8, 2), replicas=2, method=Reweighted(2)) == "torch"
+    assert taken((8, 2), optimizer=Adam()) == "batched" and taken((8, 2)) == "compiled"
+
+
+def test_an_engine_from_outside_goes_by_its_own_name():
+    names = []
+    trained(engine=f"{__name__}:ByAutograd", optimizer=Adam(), checkpoint=lambda run: names.append(run.engine))
+    assert set(names) == {f"{__name__}:ByAutograd"}
+
+
+def test_auto_needs_an_engine_that_refuses_nothing(monkeypatch):
+    monkeypatch.delitem(ENGINES, "torch")
+    with pytest.raises(NotApplicable, match=r"no engine runs this: add engines.reference:Reference"):
+        trained(optimizer=Adam(), replicas=(2,))
 
 
 # Divergence
 
 
-@pytest.mark.parametrize("engine", ["torch", "compiled", "reweighted", "batched"])
+@pytest.mark.parametrize(
+    "engine, method",
+    [("torch", WakeSleep()), ("compiled", WakeSleep()), ("batched", WakeSleep()), ("torch", Reweighted(2)), ("batched", Reweighted(2))],
+)
 @pytest.mark.parametrize("report_every, when", [(1, "after epoch 1"), (3, "between epochs 1 and 3")])
-def test_a_run_that_diverges_says_where(engine, report_every, when):
+def test_a_run_that_diverges_says_where(engine, method, report_every, when):
     machine = HelmholtzMachine((8, 5, 2), bias=True).float()
     _ = machine.randomise_(5e37, generator=torch.Generator().manual_seed(0))  # near the edge of single precision: 3.4e38
     config = TrainConfig(epochs=6, batch=10, lr=3e38, report_every=report_every)
     seen = []
     with pytest.raises(NotFinite) as error:
-        train(machine, RHYTHMS, config, engine=engine, stop=seen.append, generator=torch.Generator().manual_seed(0))
+        train(machine, RHYTHMS, config, method=method, engine=engine, stop=seen.append, generator=torch.Generator().manual_seed(0))
     assert str(error.value).endswith(f"has a weight that is not finite {when}: train again from the start with a smaller lr")
     assert str(error.value).startswith(("recognition[", "generative[", "prior")) and not seen
     with pytest.raises(NotFinite, match="has a weight that is not finite: train again"):
-        train(machine, RHYTHMS, TrainConfig(1), engine=engine, generator=torch.Generator().manual_seed(0))
+        train(machine, RHYTHMS, TrainConfig(1), method=method, engine=engine, generator=torch.Generator().manual_seed(0))
 
 
 # Replicas beside each other
