@@ -18,6 +18,7 @@ import torch
 from hypothesis import assume
 from hypothesis import strategies as st
 from odd_inputs import (
+    ANYTHING,
     REFUSED,
     attempt,
     cases,
@@ -261,7 +262,7 @@ def test_phases(machine, count, rule, generator, data):
 
 
 @cases(
-    machine=machines(finite=True), upward=st.booleans(), count=rarely(st.integers(0, 4)), given=st.booleans(),
+    machine=machines(finite=True), upward=st.booleans(), count=rarely(st.integers(0, 4), st.sampled_from(ANYTHING)), given=st.booleans(),
     rule=st.sampled_from([sample, Flip(0.3)]), generator=rarely(st.just(seeded())), data=st.data(),
 )  # fmt: skip
 def test_chains(machine, upward, count, given, rule, generator, data):
