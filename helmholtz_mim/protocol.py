@@ -107,12 +107,12 @@ class Optimizer:
 class SGD(Optimizer):
     "Steps down the gradient, the delta rule's own, with momentum or without."
 
-    momentum: float = 0.0  # how much of the last step goes on
+    momentum: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= number(self.momentum) < 1:
-            raise ValueError(f"momentum lies between 0 and below 1, not at {shown(self.momentum)}")
+            raise ValueError(f"momentum lies between 0 and 1, not at {shown(self.momentum)}")
 
     def __post_init__(self):
         super().__post_init__()
@@ -131,12 +131,12 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     "Adam (Kingma & Ba 2015), whose `decay` is that of AdamW (Loshchilov & Hutter 2019)."
 
-    decay: float = 0.0  # of the weights, as a rate
+    decay: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= number(self.decay) < math.inf:
-            raise ValueError(f"the decay of weights is a number of at least 0, not {shown(self.decay)}")
+            raise ValueError(f"decay is a number of at least 0, not {shown(self.decay)}")
 
     def __post_init__(self):
         super().__post_init__()

@@ -27,9 +27,9 @@ print(machine.generative[0].weight.sum().item())
 """
 TOSS = """
 import numpy as np
-from helmholtz_mim import batches, engine
+from helmholtz_mim.engines import batched, compiled
 u, v = np.empty(9), np.empty(9, np.float32)
-engine.toss(np.uint64(7), 3, u), batches.fill(np.uint64(7), 3, v)
+compiled.toss(np.uint64(7), 3, u), batched.fill(np.uint64(7), 3, v)
 print(u.sum() + v.sum())
 """
 

@@ -15,7 +15,6 @@ from helmholtz_mim.experiments import comparison
 from helmholtz_mim.experiments.comparison import PANELS, Run, draw_dynamics, dynamics, execute, find_scheme, label
 from helmholtz_mim.experiments.comparison import liu_columns, perform, scheme, table_report, worlds_store
 from helmholtz_mim.records import against, per_seed
-from helmholtz_mim.layers import bernoulli
 from helmholtz_mim.measures.meaning import causal, complement, predictive
 
 
@@ -134,14 +133,14 @@ def records_of(generator, schemes=("wake-sleep", "mim"), steps=5, replicas=4):
         (name, 10 * (i + 1) * step, replica, torch.rand((), generator=generator).item())
         for i, name in enumerate(schemes) for step in range(1, steps + 1) for replica in range(replicas)
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["scheme", "step", "replica", "I"])
+    return pd.DataFrame(rows, columns=["scheme", "step", "replica", "I.recognition.0"])
 
 
 def test_the_last_records_of_every_seed_are_averaged(generator):
     table = records_of(generator)
-    values = {key: rows.I.tolist() for key, rows in table.groupby(["scheme", "replica"])}  # in the order of the steps
+    values = {key: rows["I.recognition.0"].tolist() for key, rows in table.groupby(["scheme", "replica"])}  # in the order of the steps
     for records in (1, 2, 5, 9):
-        found = per_seed(table, ["scheme"], records).set_index(["scheme", "replica"]).I
+        found = per_seed(table, ["scheme"], records).set_index(["scheme", "replica"])["I.recognition.0"]
         assert len(found) == 8
         for key, one in values.items():
             assert found[key] == pytest.approx(sum(one[-records:]) / len(one[-records:])), (key, records)
@@ -149,7 +148,8 @@ def test_the_last_records_of_every_seed_are_averaged(generator):
 
 def test_intervals_of_paired_differences_are_those_of_student(generator):
     seeds = per_seed(records_of(generator, ("wake-sleep", "mim", "flip")), ["scheme"])
-    table, rows = against(seeds, "I"), seeds.pivot(index="replica", columns="scheme", values="I")
+    table = against(seeds, "I.recognition.0")
+    rows = seeds.pivot(index="replica", columns="scheme", values="I.recognition.0")
     for name in ("mim", "flip"):
         difference = rows[name] - rows["wake-sleep"]
         expected = student.interval(0.95, 3, loc=difference.mean(), scale=difference.std() / 2)
@@ -208,8 +208,8 @@ class Sharp:
     def __init__(self, sharpness=2.0):
         self.sharpness = sharpness
 
-    def __call__(self, layer, p, generator):
-        return bernoulli(torch.sigmoid(self.sharpness * torch.logit(p)), generator=generator)
+    def __call__(self, layer, p, u):
+        return (u < torch.sigmoid(self.sharpness * torch.logit(p))).to(p)
 
 
 SHARP = f"{__name__}:Sharp"

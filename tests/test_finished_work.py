@@ -17,7 +17,20 @@ import pytest
 import torch
 from conftest import same_weights
 
-from helmholtz_mim import FactorialMIM, HelmholtzMachine, Interrupted, TrainConfig, bars, cli, load, losses, train
+from helmholtz_mim import (
+    SGD,
+    Adam,
+    FactorialMIM,
+    HelmholtzMachine,
+    Interrupted,
+    Reweighted,
+    TrainConfig,
+    bars,
+    cli,
+    load,
+    losses,
+    train,
+)
 from helmholtz_mim.checkpoint import Checkpoint
 from helmholtz_mim.cli import main
 from helmholtz_mim.training import Report
@@ -62,9 +75,9 @@ class Ringing(FactorialMIM):
 
     bell = Bell()
 
-    def __call__(self, layer, p, generator):
+    def __call__(self, layer, p, u):
         Ringing.bell()
-        return super().__call__(layer, p, generator)
+        return super().__call__(layer, p, u)
 
 
 class RingingAtDawn(FactorialMIM):
@@ -89,9 +102,9 @@ EPOCHS = 6
 BATCHED = dict(engine="batched", replicas=())
 CASES = {  # engine, rule and when the bell rings: always within or after epoch 4
     "torch, in a step": (dict(engine="torch"), Ringing, 3 * 2 * 50 + 7, 3),
-    "reweighted, in a step": (dict(engine="reweighted", particles=3, recognition="both"), Ringing, 3 * 2 * 50 + 7, 3),
-    "batched Adam, in a step": (dict(**BATCHED, optimizer="adam", schedule="linear"), Ringing, 3 * 2 * 50 + 7, 3),
-    "batched momentum, in a step": (dict(**BATCHED, optimizer="momentum"), Ringing, 3 * 2 * 50 + 7, 3),
+    "reweighted, in a step": (dict(engine="torch", method=Reweighted(3, "both")), Ringing, 3 * 2 * 50 + 7, 3),
+    "batched Adam, in a step": (dict(**BATCHED, optimizer=Adam(schedule="linear")), Ringing, 3 * 2 * 50 + 7, 3),
+    "batched momentum, in a step": (dict(**BATCHED, optimizer=SGD(momentum=0.9)), Ringing, 3 * 2 * 50 + 7, 3),
     "torch, at dawn": (dict(engine="torch"), RingingAtDawn, 4, 3),
     "compiled, at dawn": (dict(engine="compiled"), RingingAtDawn, 4, 3),
     "torch, in a report": (dict(engine="torch"), ringing_report, 3, 4),
@@ -104,9 +117,9 @@ def go(engine, where, calls=0, checkpoint=None, replicas=(2,), **options):
     where.bell = Bell(calls)
     machine = HelmholtzMachine((16, 5, 3), replicas=replicas)
     report: Report = partial(ringing_report, generator=torch.Generator().manual_seed(1))
-    config = TrainConfig(EPOCHS, 20, every=1, report_every=2, **options)
+    config = TrainConfig(EPOCHS, 20, every=1, report_every=2)
     rule = where() if isinstance(where, type) else FactorialMIM()
-    options = dict(allocate=rule, engine=engine, report=report, checkpoint=checkpoint)
+    options |= dict(allocate=rule, engine=engine, report=report, checkpoint=checkpoint)
     try:
         history = train(machine, bars(), config, **options, generator=torch.Generator().manual_seed(0))
         return machine, None, history
@@ -120,9 +133,9 @@ def test_an_interrupted_machine_is_as_of_the_last_whole_epoch(case):
     seen = {}
 
     def watch(run):
-        weights = {name: value.clone() for name, value in run.machine.state_dict().items()}
-        positions = [stream.position for stream in run.streams]
-        seen["interrupted" if run.interrupted else run.advance.done] = weights, positions, run.advance.done
+        weights = {name: value.clone() for name, value in run.setup.machine.state_dict().items()}
+        positions = [stream.position for stream in run.trainer.streams]
+        seen["interrupted" if run.interrupted else run.trainer.done] = weights, positions, run.trainer.done
 
     go(where=where, checkpoint=watch, **options)
     whole = seen.copy()
@@ -180,7 +193,7 @@ def test_a_signal_keeps_what_is_done_and_resume_ends_the_same(number, code, fold
 
     def interrupted(self, run):
         original(self, run)
-        if run.advance.done == 3:
+        if run.trainer.done == 3:
             signal.raise_signal(number)  # a second time while saving: not heard
 
     monkeypatch.setattr(Checkpoint, "__call__", interrupted)

@@ -18,6 +18,7 @@ import torch
 from hypothesis import assume
 from hypothesis import strategies as st
 from odd_inputs import (
+    ANYTHING,
     REFUSED,
     attempt,
     cases,
@@ -261,7 +262,7 @@ def test_phases(machine, count, rule, generator, data):
 
 
 @cases(
-    machine=machines(finite=True), upward=st.booleans(), count=rarely(st.integers(0, 4)), given=st.booleans(),
+    machine=machines(finite=True), upward=st.booleans(), count=rarely(st.integers(0, 4), st.sampled_from(ANYTHING)), given=st.booleans(),
     rule=st.sampled_from([sample, Flip(0.3)]), generator=rarely(st.just(seeded())), data=st.data(),
 )  # fmt: skip
 def test_chains(machine, upward, count, given, rule, generator, data):
@@ -280,6 +281,20 @@ def test_chains(machine, upward, count, given, rule, generator, data):
         rows = len(start) if given else count
         assert [z[l].shape for l in drawn] == [(*machine.replicas, rows, machine.sizes[l]) for l in drawn]
     assert all(((z[l] == 0) | (z[l] == 1)).all() for l in drawn)
+
+
+@pytest.mark.parametrize("z", [None, 3, [], [torch.zeros(1, 3)], [torch.zeros(1, 3)] * 3])
+@pytest.mark.parametrize("chain", [hm.up, hm.down])
+@pytest.mark.parametrize("ask, more", [(hm.teach_, [0.1]), (hm.log_prob, [])])
+def test_chains_ask_for_a_pattern_of_every_layer(z, chain, ask, more):
+    with pytest.raises(ValueError, match="z is a list of patterns for the 2 layers, data first"):
+        ask(chain(HelmholtzMachine((3, 3))), z, *more)
+
+
+def test_dreams_are_counted_in_whole_numbers():
+    machine = HelmholtzMachine((3, 3))
+    with pytest.raises(ValueError, match="patterns to draw from the prior is a whole number of at least 0, not -1"):
+        hm.draw(hm.down(machine), -1, sample, seeded())
 
 
 @cases(machine=machines(finite=True), rows=st.integers(1, 4), lr=rarely(st.floats(0, 3)), broken=rarely(st.none()), particles=counts)
@@ -457,10 +472,8 @@ def test_rules(alpha, beta, name, epsilon):
 
 
 def tried(source):
-    """The public names that a text uses: imported, as `hm.name`, or as a string."""
-    nodes = [*ast.walk(ast.parse(source))]
-    named = {n.attr for n in nodes if isinstance(n, ast.Attribute) and getattr(n.value, "id", None) == "hm"}
-    return exercised(source) | named | {n.value for n in nodes if isinstance(n, ast.Constant)}
+    """The names that a text uses, also those that it says in strings."""
+    return exercised(source) | {n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant)}
 
 
 def test_every_public_name_is_tried():
@@ -469,7 +482,7 @@ def test_every_public_name_is_tried():
     assert {"train", "save", "mnist", "up", "draw"} < public
     missing = public.difference(*map(tried, here))
     assert missing <= {"Interrupted", "NotApplicable"}, "which nobody calls"
-    assert tried("import helmholtz_mim as hm\ndata.draw(up, hm.down)") == {"down"}
+    assert tried("import helmholtz_mim as hm\ndata.draw(up, hm.down, 'wake')") == {"down", "wake"}
 
 
 def test_a_traceback_of_somebody_else_is_noticed():

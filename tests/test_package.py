@@ -15,7 +15,7 @@ import helmholtz_mim
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ["settings.ini", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "helmholtz_mim"]
-TOOLS = ["nbdev", "fastcore", "jupyter_core", "ipykernel", "IPython", "nbformat", "pytest", "hypothesis", "sphinx"]
+TOOLS = ["safetensors", "nbdev", "fastcore", "jupyter_core", "ipykernel", "IPython", "nbformat", "pytest", "hypothesis", "sphinx"]
 
 
 @pytest.fixture(scope="module")
@@ -97,17 +97,20 @@ LISTS = {"test_structure.py", "test_reference.py"}  # which name what they do no
 
 
 def exercised(source):
-    """The names that a text imports from the package and then uses."""
-    tree = ast.parse(source)
-    imports = (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("helmholtz_mim"))
+    """The names that a text imports from the package and then uses, or takes from it as attributes."""
+    nodes = [*ast.walk(ast.parse(source))]
+    imports = (n for n in nodes if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("helmholtz_mim"))
     names = {alias.asname or alias.name: alias.name for node in imports for alias in node.names}
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return {name for local, name in names.items() if local in used}
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    whole = {a.asname or a.name for n in nodes if isinstance(n, ast.Import) for a in n.names if a.name == "helmholtz_mim"}
+    taken = {n.attr for n in nodes if isinstance(n, ast.Attribute) and getattr(n.value, "id", None) in whole}
+    return {name for local, name in names.items() if local in used} | taken
 
 
 def test_a_name_is_exercised_where_it_is_imported_and_used():
     source = "from helmholtz_mim import wake, dream as d, kl\nfrom helmholtz_mim.layers import states\nimport math\n"
-    assert exercised(source + "d(wake, math.pi, train)") == {"wake", "dream"}
+    source += "import helmholtz_mim as hm\n"
+    assert exercised(source + "d(wake, math.pi, train, hm.up, math.down)") == {"wake", "dream", "up"}
 
 
 def test_every_public_name_is_exercised_by_a_test():
