@@ -17,7 +17,7 @@ from torch import Tensor
 from .arguments import check_functions, check_memory, found, shown
 from .chains import Chain, down, given, up
 from .engines.reference import Engine, NotApplicable, Setup
-from .machine import HelmholtzMachine, check_finite
+from .machine import HelmholtzMachine, check_finite, check_units
 from .methods.wake_sleep import WakeSleep
 from .patterns import Patterns, as_patterns
 from .protocol import SGD, Optimizer, TrainConfig
@@ -207,5 +207,4 @@ def check_run(machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig
     if not method.dreams and config.dreams != config.batch:
         raise ValueError(f"{method} learns from no dreams: leave dreams out of the protocol")
     check_memory(f"{config.dreams} dreams at a time", config.dreams * sum(machine.sizes) * math.prod(machine.replicas))
-    if patterns.units != machine.sizes[0]:
-        raise ValueError(f"the machine's data layer has {machine.sizes[0]} units, the patterns have {patterns.units}")
+    check_units(machine, patterns.units)
