@@ -197,10 +197,14 @@ def advance_to(epoch: int, machine: HelmholtzMachine, trainer: Trainer) -> None:
 def check_run(machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig, method: WakeSleep, optimizer: Optimizer) -> None:
     "Refuse a machine, a protocol, a method or an optimiser that is none, or that cannot go together."
     check_finite(machine)
-    said = {"how to train": (config, TrainConfig), "what a step is": (method, WakeSleep), "how far it goes": (optimizer, Optimizer)}
-    for what, (thing, kind) in said.items():
+    said = {
+        "config": (config, TrainConfig, "TrainConfig(epochs=600)"),
+        "method": (method, WakeSleep, "Reweighted(particles=5)"),
+        "optimizer": (optimizer, Optimizer, "Adam(0.003)"),
+    }
+    for name, (thing, kind, example) in said.items():
         if not isinstance(thing, kind):
-            raise ValueError(f"{what} is said by a {kind.__name__}, not by {shown(thing)}")
+            raise ValueError(f"{name}={shown(thing)} is no {kind.__name__}: give one, such as {example}")
     dtype = machine.prior.weight.dtype
     if optimizer.rate(config) > torch.finfo(dtype).max:
         raise ValueError(f"the learning rate {optimizer.rate(config):g} is beyond what the machine's {dtype} can hold: take a smaller one")

@@ -329,6 +329,15 @@ RULE_CASES = {
     ),
     "a scheme that nobody has": (lambda: scheme("mime"), "did you mean '(.*)'", scheme),
 }
+ADVISED = r"give one, such as (\w+)\((?:(\w+)=)?([\d.]+)\)$"
+
+
+def built(name, option, number):
+    """What an advice such as Reweighted(particles=5) makes."""
+    make, number = getattr(helmholtz_mim, name), float(number) if "." in number else int(number)
+    return make(**{option: number}) if option else make(number)
+
+
 PROTOCOL_CASES = {
     "lr": (lambda: TrainConfig(1, lr=-1), "lr is a positive number", lambda: TrainConfig(1, lr=1)),
     "fraction": (lambda: TrainConfig(1, fraction=2), "lies between 0 and 1", lambda: TrainConfig(1, fraction=0.2)),
@@ -354,20 +363,12 @@ PROTOCOL_CASES = {
         lambda name: trained(optimizer=Adam(schedule=name)),
     ),
     "too fast for the precision": (lambda: exploding(1e39), "take a smaller one", lambda: exploding(0.1)),
-    "what a step is": (
-        lambda: trained(method="wake-sleep"),
-        "is said by a (.*), not",
-        lambda name: trained(method=getattr(helmholtz_mim, name)()),
-    ),
-    "how far it goes": (
-        lambda: trained(optimizer="SGD"),
-        "is said by a (.*), not",
-        lambda name: trained(optimizer=SGD()),
-    ),
-    "how to train": (
+    "no method": (lambda: trained(method="wake-sleep"), ADVISED, lambda *advice: trained(method=built(*advice))),
+    "no optimiser": (lambda: trained(optimizer="SGD"), ADVISED, lambda *advice: trained(optimizer=built(*advice))),
+    "no protocol": (
         lambda: trained(config=3),
-        "is said by a (.*), not",
-        lambda name: trained(config=getattr(helmholtz_mim, name)(1)),
+        ADVISED,
+        lambda *advice: trained(config=replace(built(*advice), epochs=2)),
     ),
     "no night": (
         lambda: trained(config=TrainConfig(1, dreams=7), method=Reweighted(2, "wake")),
