@@ -114,11 +114,6 @@ class SGD(Optimizer):
         if not 0 <= number(self.momentum) < 1:
             raise ValueError(f"momentum lies between 0 and 1, not at {shown(self.momentum)}")
 
-    def __post_init__(self):
-        super().__post_init__()
-        if not 0 <= number(self.momentum) < 1:
-            raise ValueError(f"momentum lies between 0 and 1, not at {shown(self.momentum)}")
-
     @property
     def plain(self) -> bool:
         return self.schedule == "constant" and not self.momentum
@@ -132,11 +127,6 @@ class Adam(Optimizer):
     "Adam (Kingma & Ba 2015), whose `decay` is that of AdamW (Loshchilov & Hutter 2019)."
 
     decay: float = 0.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not 0 <= number(self.decay) < math.inf:
-            raise ValueError(f"decay is a number of at least 0, not {shown(self.decay)}")
 
     def __post_init__(self):
         super().__post_init__()

@@ -17,7 +17,7 @@ from torch.nn.functional import logsigmoid
 from .arguments import shown, whole
 from .chains import Chain, Layer, Link, down, up
 from .layers import BinaryLayer, encode, states
-from .machine import HelmholtzMachine, check_binary, check_finite
+from .machine import HelmholtzMachine, check_binary, check_finite, check_units
 from .patterns import Patterns, as_patterns
 
 # %% ../nbs/09_pushforward.ipynb #08-07
@@ -140,8 +140,7 @@ def log_states(chain: Chain, patterns: Patterns | None = None) -> list[Tensor]:
     machine = chain.machine
     log_p = [torch.empty(0)] * len(machine.sizes)
     if patterns is not None:
-        if patterns.units != machine.sizes[0]:
-            raise ValueError(f"the machine's data layer has {machine.sizes[0]} units, the patterns have {patterns.units}")
+        check_units(machine, patterns.units)
         data = torch.zeros(2 ** machine.sizes[0]).double().index_add_(0, encode(patterns.bits), patterns.weights)
         log_p[0] = data.log().expand(*machine.replicas, -1)
     for link in chain.links:

@@ -16,7 +16,7 @@ from torch import Tensor
 from .arguments import check_functions, check_memory, found, shown
 from .chains import Chain, down, given, up
 from .engines.reference import Engine, NotApplicable, Setup
-from .machine import HelmholtzMachine, check_finite
+from .machine import HelmholtzMachine, check_finite, check_units
 from .methods.wake_sleep import WakeSleep
 from .patterns import Patterns, as_patterns
 from .protocol import SGD, Optimizer, TrainConfig
@@ -110,6 +110,7 @@ class Interrupted(KeyboardInterrupt):
         on = "from its checkpoint" if self.kept else "from here, had it a checkpoint: train(…, checkpoint=Checkpoint(path))"
         done = f"after epoch {self.epoch} of {self.epochs}, and the machine is as of that epoch"
         return f"training was interrupted {done}; the same call goes on {on}"
+
 
 # %% ../nbs/31_training.ipynb #tr-28a
 @dataclass
@@ -210,5 +211,4 @@ def _check_run(machine: HelmholtzMachine, patterns: Patterns, config: TrainConfi
     if not method.dreams and config.dreams != config.batch:
         raise ValueError(f"{method} learns from no dreams: leave dreams out of the protocol")
     check_memory(f"{config.dreams} dreams at a time", config.dreams * sum(machine.sizes) * math.prod(machine.replicas))
-    if patterns.units != machine.sizes[0]:
-        raise ValueError(f"the machine's data layer has {machine.sizes[0]} units, the patterns have {patterns.units}")
+    check_units(machine, patterns.units)

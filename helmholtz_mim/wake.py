@@ -11,7 +11,7 @@ from torch import Tensor
 from .arguments import binary
 from .chains import down, draw, teach_, up
 from .layers import Generator
-from .machine import HelmholtzMachine, check_finite
+from .machine import HelmholtzMachine, check_finite, check_units
 from .rule import Rule, as_rule, sample
 
 # %% ../nbs/06_wake.ipynb #04-05
@@ -33,8 +33,7 @@ def data_layer(machine: HelmholtzMachine, x: Tensor) -> Tensor:
     if x.ndim < 2 or (x.ndim > 2 and x.shape[:-2] != replicas):
         wanted = ", ".join(map(str, (*replicas, "batch", units)))
         raise ValueError(f"data for this machine are shaped ({wanted}), or (batch, {units}), not {tuple(x.shape)}")
-    if x.shape[-1] != units:
-        raise ValueError(f"the machine's data layer has {units} units, the patterns have {x.shape[-1]}")
+    check_units(machine, x.shape[-1])
     return x.to(machine.prior.weight).expand(*replicas, *x.shape[-2:])
 
 # %% ../nbs/06_wake.ipynb #04-11

@@ -50,7 +50,9 @@ ROOT = Path(__file__).parent.parent
 def trained(machine, engine="torch", config=None, seed=3, **options):
     """The machine after some epochs on the rhythms of eight beats, and the history of its losses."""
     config = config or TrainConfig(4, every=2, report_every=4)
-    history = train(machine, well_formed(8), config, engine=engine, generator=torch.Generator().manual_seed(seed), **options)
+    history = train(
+        machine, well_formed(8), config, engine=engine, generator=torch.Generator().manual_seed(seed), **options
+    )
     return machine, history
 
 
@@ -63,7 +65,7 @@ def surprise(history):
 # A rule
 
 
-RULE = '''
+RULE = """
 import math
 
 import numpy as np
@@ -92,7 +94,7 @@ def allocate(layer, p, u, memory, y):
     for j in range(p.size):
         s = memory[0] * (math.log(p[j]) - math.log(1.0 - p[j]))
         y[j] = 1.0 if u[j] < 1.0 / (1.0 + math.exp(-s)) else 0.0
-'''
+"""
 SHARPENED = "sharpened:Sharpened"
 
 
@@ -124,7 +126,10 @@ def test_a_rule_decides_alike_in_every_engine(phase, batch, replicas, sharpened,
 
 def test_a_rule_trains_in_large_batches(sharpened, seed):
     config = TrainConfig(200, 72, every=2, lr=0.3, report_every=200)
-    runs = [trained(HelmholtzMachine((8, 5, 3)).float(), "batched", config, seed, allocate=rule) for rule in (scheme(SHARPENED), sample)]
+    runs = [
+        trained(HelmholtzMachine((8, 5, 3)).float(), "batched", config, seed, allocate=rule)
+        for rule in (scheme(SHARPENED), sample)
+    ]
     before, after = surprise(runs[0][1])
     assert after < before - 1
     assert not same_weights(*(machine for machine, _ in runs), atol=1e-3)
@@ -148,13 +153,17 @@ def test_a_rule_is_drawn_among_the_others(sharpened, tmp_path):
     schemes = ("wake-sleep", SHARPENED)
     table = dynamics(tmp_path, seeds=2, pretrain=1, epochs=2, reports=2, schemes=schemes, processes=2)
     legend = draw_dynamics(table).axes[0].get_legend()
-    shown = {text.get_text(): line.get_color() for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)}
+    shown = {
+        text.get_text(): line.get_color() for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
+    }
     assert shown["sharpened coin"] == "#123456" and len(shown) == 3
 
 
 def command(*words):
     """What the command line says to those words."""
-    return subprocess.run([sys.executable, "-m", "helmholtz_mim", *words], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "helmholtz_mim", *words], capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_a_rule_runs_from_the_command_line(sharpened, tmp_path):
@@ -188,7 +197,9 @@ class VIMCO(WakeSleep):
         each = log_w.unflatten(-1, (-1, self.particles))
         own = torch.eye(self.particles, dtype=torch.bool)
         others = each.unsqueeze(-2).expand(*each.shape, self.particles)
-        mean = others.masked_fill(own, 0.0).sum(-1) / (self.particles - 1)  # in place of a particle: the geometric mean of the others
+        mean = others.masked_fill(own, 0.0).sum(-1) / (
+            self.particles - 1
+        )  # in place of a particle: the geometric mean of the others
         without = others.masked_fill(own, 0.0) + mean.unsqueeze(-1) * own
         return ((each.logsumexp(-1, keepdim=True) - without.logsumexp(-1)) / each.shape[-2]).flatten(-2)
 
@@ -205,7 +216,9 @@ def bound(machine, x, particles):
 def test_the_step_of_a_method_is_unbiased(random_machine, seed):
     one, x, samples = random_machine((2, 2), bias=True), torch.tensor([[1.0, 0.0]]), 20_000
     many = HelmholtzMachine((2, 2), bias=True, replicas=(samples,))
-    many.load_state_dict({name: value.expand(samples, *value.shape).clone() for name, value in one.state_dict().items()})
+    many.load_state_dict(
+        {name: value.expand(samples, *value.shape).clone() for name, value in one.state_dict().items()}
+    )
     config = TrainConfig(1, lr=1.0)
     train(many, x, config, method=VIMCO(), engine="torch", report=silent, generator=torch.Generator().manual_seed(seed))
     weights = one.state_dict(keep_vars=True)
@@ -326,7 +339,10 @@ def test_a_layer_is_refused_by_who_would_misread_it(engine):
 
 def test_a_layer_learns_with_an_optimiser(seed):
     machine, _ = trained(with_a_deep_layer(), "torch", TrainConfig(20, 9), seed, optimizer=Adam(0.01))
-    assert ((machine.recognition[0].first - with_a_deep_layer().recognition[0].first).abs() > 1e-3).all()
+    for after, before in zip(
+        machine.recognition[0].buffers(), with_a_deep_layer().recognition[0].buffers(), strict=True
+    ):
+        assert (after - before).abs().mean() > 0.03
 
 
 def test_a_layer_is_measured(seed, generator):
@@ -384,7 +400,10 @@ WRITTEN = f"{__name__}:Written"
 @pytest.mark.parametrize("replicas", [(), (2,)])
 @pytest.mark.parametrize("name", ["wake-sleep", "mim", "categorical"])
 def test_an_engine_trains_as_the_reference_does(name, replicas, random_machine, seed):
-    runs = [trained(random_machine((8, 5, 3), replicas=replicas), e, seed=seed, allocate=scheme(name)) for e in ("torch", WRITTEN)]
+    runs = [
+        trained(random_machine((8, 5, 3), replicas=replicas), e, seed=seed, allocate=scheme(name))
+        for e in ("torch", WRITTEN)
+    ]
     assert same_weights(runs[0][0], runs[1][0])
     pd.testing.assert_frame_equal(runs[0][1], runs[1][1])
 
@@ -409,5 +428,8 @@ def test_an_engine_goes_on_from_its_checkpoint(tmp_path, seed):
 
 def test_an_engine_that_is_not_there_is_met_with_a_sentence():
     for name in ("absent:Engine", f"{__name__}:Absent"):
-        with pytest.raises(ValueError, match=f"there is no engine {name} .*: write module:Class, with the module's folder on PYTHONPATH"):
+        with pytest.raises(
+            ValueError,
+            match=f"there is no engine {name} .*: write module:Class, with the module's folder on PYTHONPATH",
+        ):
             trained(HelmholtzMachine((8, 5)), name)

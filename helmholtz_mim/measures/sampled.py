@@ -16,7 +16,7 @@ from torch.nn.functional import logsigmoid
 from ..arguments import check_generator, check_memory, whole
 from ..chains import Chain, down, draws, given, opposite, up
 from ..layers import bernoulli, binary_entropy, logit_entropy
-from ..machine import HelmholtzMachine, check_finite
+from ..machine import HelmholtzMachine, check_finite, check_units
 from ..patterns import Patterns, as_patterns
 from ..records import t_quantile, tidy_frame
 from ..rule import sample
@@ -151,8 +151,7 @@ def sampled_report(
     check_generator(generator)
     patterns, samples = as_patterns(patterns), whole("samples", samples)
     check_memory(f"{samples} samples", samples)
-    if patterns.units != machine.sizes[0]:
-        raise ValueError(f"the machine's data layer has {machine.sizes[0]} units, the patterns have {patterns.units}")
+    check_units(machine, patterns.units)
     if samples < 2 * BLOCKS:
         raise ValueError(f"intervals need {2 * BLOCKS} samples or more, not {samples}")
     return tidy_frame(
