@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TypeVar
 
+from jaxtyping import Float, Int, Shaped
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
@@ -22,8 +23,8 @@ Generator = torch.Generator | Callable[[tuple[int, ...]], Tensor]
 WIDEST = 26  # 2**26 states of 26 bits are 7 GB: past this nobody wants the list
 
 
-def states(n: int) -> Tensor:
-    "All `2**n` patterns of `n` bits in counting order, shape `(2**n, n)`, unit 0 the most significant bit."
+def states(n: int) -> Float[Tensor, "2**{n} {n}"]:
+    "All patterns of `n` bits in counting order, unit 0 the most significant bit."
     n = whole("the number of units", n, 0)
     if n > WIDEST:
         raise ValueError(f"a layer of {n} units has too many states to list: use at most {WIDEST} units, or sample")
@@ -31,8 +32,8 @@ def states(n: int) -> Tensor:
     return (numbers[:, None] >> places & 1).to(torch.get_default_dtype())
 
 # %% ../nbs/01_layers.ipynb #01-08
-def encode(bits: Tensor) -> Tensor:
-    "The number of each pattern: bits `(..., n)` to int64 `(...)`; the inverse of `states`."
+def encode(bits: Shaped[Tensor, "*batch units"]) -> Int[Tensor, "*batch"]:
+    "The number of each pattern, in int64; the inverse of `states`."
     bits = binary(bits)
     if not bits.ndim or bits.shape[-1] > 63:
         raise ValueError(f"only patterns of at most 63 bits have a number in int64, not those of shape {tuple(bits.shape)}")
@@ -40,8 +41,10 @@ def encode(bits: Tensor) -> Tensor:
     return (bits.long() << places).sum(-1)
 
 # %% ../nbs/01_layers.ipynb #01-15
-def bernoulli(p: Tensor, *, generator: Generator) -> Tensor:
-    "Independent coin tosses, 1 with probability `p`; the shape and dtype of `p`."
+def bernoulli(
+    p: Float[Tensor, "*shape"], *, generator: Generator
+) -> Float[Tensor, "*shape"]:
+    "Independent coin tosses, 1 with probability `p`; of the dtype of `p`."
     if not (isinstance(p, Tensor) and p.is_floating_point()):
         raise ValueError(f"probabilities are a tensor of floating-point numbers, not {shown(p)}")
     if p.numel() and not (p.min() >= 0 and p.max() <= 1):
@@ -49,8 +52,8 @@ def bernoulli(p: Tensor, *, generator: Generator) -> Tensor:
     return toss(p, uniforms(p, generator))
 
 
-def uniforms(p: Tensor, generator: Generator) -> Tensor:
-    "Uniform numbers in [0, 1), one for each entry of p, where p is."
+def uniforms(p: Float[Tensor, "*shape"], generator: Generator) -> Float[Tensor, "*shape"]:
+    "Uniform numbers in [0, 1), where p is."
     if isinstance(generator, torch.Generator):
         u = torch.rand(p.shape, generator=generator, dtype=p.dtype, device=generator.device)
     elif callable(generator):
@@ -60,8 +63,10 @@ def uniforms(p: Tensor, generator: Generator) -> Tensor:
     return u.to(p.device)
 
 
-def toss(p: Tensor, u: Tensor) -> Tensor:
-    "1 where the uniform number lies below the probability, shaped as p."
+def toss(
+    p: Float[Tensor, "*shape"], u: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    "1 where the uniform number lies below the probability."
     return (u < p).to(p.dtype)
 
 # %% ../nbs/01_layers.ipynb #01-19c
@@ -91,17 +96,19 @@ def _kind(value: object) -> str:
     return f"{tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else shown(value)
 
 # %% ../nbs/01_layers.ipynb #01-20
-def log_bernoulli(y: Tensor, s: Tensor) -> Tensor:
-    "ln p(y) in nats of independent units with logits s, summed over units: `(..., n)` to `(...)`."
+def log_bernoulli(
+    y: Float[Tensor, "*#batch units"], s: Float[Tensor, "*#batch units"]
+) -> Float[Tensor, "*#batch"]:
+    "ln p(y) in nats of independent units with logits s, summed over units."
     return logsigmoid((2 * y - 1) * s).sum(-1)
 
 
-def binary_entropy(p: Tensor) -> Tensor:
+def binary_entropy(p: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     "h(p) in nats of units that fire with probability p, unit by unit."
     return -torch.xlogy(p, p) - torch.xlogy(1 - p, 1 - p)
 
 
-def logit_entropy(s: Tensor) -> Tensor:
+def logit_entropy(s: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     "The same from logits s, to full precision where p is close to 0 or 1."
     return -(s.sigmoid() * logsigmoid(s) + (-s).sigmoid() * logsigmoid(-s))
 
@@ -109,8 +116,8 @@ def logit_entropy(s: Tensor) -> Tensor:
 class BinaryLayer(nn.Module):
     "Binary units that fire with probability σ(W x + b); all weights start at zero, as in the wake-sleep papers."
 
-    weight: Tensor
-    bias: Tensor | None
+    weight: Float[Tensor, "*replicas units below"]
+    bias: Float[Tensor, "*replicas units"] | None
 
     def __init__(
         self,
@@ -129,20 +136,28 @@ class BinaryLayer(nn.Module):
         self.register_buffer("bias", torch.zeros(*replicas, n_out) if bias else None)
 
     @_refusing("this layer ({0}) reads tensors (*replicas, batch, {below}) of {dtype}")
-    def logits(self, x: Tensor) -> Tensor:
-        "The input s of every unit: x `(*replicas, batch, n_in)` to `(*replicas, batch, n_out)`."
+    def logits(
+        self, x: Float[Tensor, "*#replicas batch below"]
+    ) -> Float[Tensor, "*#replicas batch units"]:
+        "The input s of every unit; what has no replicas (#) is the same for all of them."
         if x.ndim < 2:
             raise IndexError("no batch")
         s = torch.matmul(x, self.weight.mT)
         return s if self.bias is None else s + self.bias.unsqueeze(-2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        "The probability that each unit fires, shaped as `logits`."
+    def forward(
+        self, x: Float[Tensor, "*#replicas batch below"]
+    ) -> Float[Tensor, "*#replicas batch units"]:
+        "The probability that each unit fires."
         return self.logits(x).sigmoid()
 
     @_refusing("patterns y of this layer have {units} units and a row for each input x")
-    def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
-        "ln p(y | x) in nats, summed over units: shape `(*replicas, batch)`."
+    def log_prob(
+        self,
+        y: Float[Tensor, "*#replicas #batch units"],
+        x: Float[Tensor, "*#replicas #batch below"],
+    ) -> Float[Tensor, "*#replicas batch"]:
+        "ln p(y | x) in nats, summed over units."
         s = self.logits(x)
         if y.shape[-1] != s.shape[-1]:
             raise IndexError("other units")
@@ -152,8 +167,14 @@ class BinaryLayer(nn.Module):
         "a step takes a finite number lr, targets y of this layer with {units} units and a row "
         "for each input x, and weights that are a tensor (*replicas, batch) or none"
     )
-    def ascent(self, y: Tensor, x: Tensor, lr: float = 1.0, weights: Tensor | None = None) -> list[Tensor]:
-        "What a step adds to weight and bias: lr times the gradient of ln p(y | x), its batch mean or by weights `(*replicas, batch)`."
+    def ascent(
+        self,
+        y: Float[Tensor, "*#replicas batch units"],
+        x: Float[Tensor, "*#replicas batch below"],
+        lr: float = 1.0,
+        weights: Float[Tensor, "*#replicas batch"] | None = None,
+    ) -> list[Float[Tensor, "..."]]:
+        "What a step adds to weight and bias: lr times the gradient of ln p(y | x), its batch mean or by weights."
         p = self(x)
         if y.shape[-2:] != p.shape[-2:] or y.is_complex() or not math.isfinite(lr):
             raise TypeError("other units or rows, or no number of this machine")
@@ -161,7 +182,13 @@ class BinaryLayer(nn.Module):
         step = (error.mT @ x).expand_as(self.weight)
         return [step] if self.bias is None else [step, error.sum(-2)]
 
-    def learn_(self, y: Tensor, x: Tensor, lr: float, weights: Tensor | None = None) -> None:
+    def learn_(
+        self,
+        y: Float[Tensor, "*#replicas batch units"],
+        x: Float[Tensor, "*#replicas batch below"],
+        lr: float,
+        weights: Float[Tensor, "*#replicas batch"] | None = None,
+    ) -> None:
         "One delta-rule step, in place, towards the targets y."
         for tensor, step in zip(self.buffers(), self.ascent(y, x, lr, weights), strict=True):
             tensor += step

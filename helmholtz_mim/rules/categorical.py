@@ -11,20 +11,26 @@ from abc import abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Float
 import torch
 from torch import Tensor
 from torch.special import xlogy
 
 from ..arguments import number, shown
-from ..chains import Chain, Link, down, draw, up
+from ..chains import Chain, Link, Units, down, draw, up
 from ..layers import BinaryLayer, Generator, binary_entropy, encode, states, uniforms
 from ..patterns import Patterns
 from ..pushforward import LARGEST, cached_states, inputs_of, log_states, one_thread
 from ..rule import Kernel, Remembering, sample
 
 # %% ../../nbs/13_categorical.ipynb #11-05
-def local_step(layer: BinaryLayer, x: Tensor, weights: Tensor, lr: float) -> Tensor:
-    "ε: the mean fraction of the way to its target that one delta-rule step moves a unit; `(*replicas,)`, in (0, 1)."
+def local_step(
+    layer: BinaryLayer,
+    x: Float[Tensor, "*#replicas inputs below"],
+    weights: Float[Tensor, "*#replicas inputs"],
+    lr: float,
+) -> Float[Tensor, "*#replicas"]:
+    "ε: the mean fraction of the way to its target that one delta-rule step moves a unit; in (0, 1)."
     s = layer.logits(x.to(layer.weight)).double()
     p, reach = s.sigmoid(), lr * (x.sum(-1, keepdim=True).double() + (layer.bias is not None))
     fraction, leap = torch.zeros_like(s), torch.zeros(())
@@ -39,28 +45,36 @@ def local_step(layer: BinaryLayer, x: Tensor, weights: Tensor, lr: float) -> Ten
     return (weights * (reach * p * fraction + leap).mean(-1) / 2).sum(-1)
 
 # %% ../../nbs/13_categorical.ipynb #11-10
-def unit_gains(p: Tensor, epsilon: Tensor) -> Tensor:
-    "Entropy of each unit after a step towards 0 and towards 1: p `(..., n)` to `(..., n, 2)`."
+def unit_gains(
+    p: Float[Tensor, "*batch units"], epsilon: Float[Tensor, "..."]
+) -> Float[Tensor, "*batch units 2"]:
+    "Entropy of each unit after a step towards 0 and towards 1."
     moved = (1 - epsilon) * p.unsqueeze(-1) + epsilon * torch.arange(2, dtype=p.dtype, device=p.device)
     return binary_entropy(moved.clamp(max=1))  # a sum of probabilities can be an ulp too large
 
 
-def over_states(off_on: Tensor) -> Tensor:
-    "Sums over units of values that depend on each unit's state: `(..., n, 2)` to `(..., 2**n)`."
+def over_states(
+    off_on: Float[Tensor, "*batch units 2"]
+) -> Float[Tensor, "*batch 2**units"]:
+    "Sums over units of values that depend on each unit's state."
     total = off_on.new_zeros(*off_on.shape[:-2], 1)
     for unit in off_on.unbind(-2):
         total = (total.unsqueeze(-1) + unit.unsqueeze(-2)).flatten(-2)
     return total
 
 
-def absorbed(c: Tensor, d: Tensor | float) -> Tensor:
+def absorbed(
+    c: Float[Tensor, "*shape"], d: Float[Tensor, "*#shape"] | float
+) -> Float[Tensor, "*shape"]:
     "c ln(1 + d / c), which is 0 for a state that is empty, or as good as empty."
     ratio = d / c
     return torch.where(ratio.isfinite(), c * torch.log1p(ratio), 0.0)
 
 
-def categorical_entropy_after(c: Tensor, epsilon: Tensor) -> Tensor:
-    "H_k, the amplified entropy of a table c `(..., 2**m)` after one more use of each of its states."
+def categorical_entropy_after(
+    c: Float[Tensor, "*batch states"], epsilon: Float[Tensor, "..."]
+) -> Float[Tensor, "*batch states"]:
+    "H_k, the amplified entropy of a table c after one more use of each of its states."
     s, amplify = c.sum(-1, keepdim=True), c.shape[-1] / 4
     delta = epsilon / (1 - epsilon) / amplify
     h = s.log() - xlogy(c, c).sum(-1, keepdim=True) / s
@@ -78,7 +92,13 @@ class Estimated(Remembering):
         self.epsilon = None if epsilon is None else number(epsilon)
 
     @abstractmethod
-    def estimate(self, layer: int, p: Tensor | None, z: Tensor, epsilon: Tensor) -> None:
+    def estimate(
+        self,
+        layer: int,
+        p: Float[Tensor, "*replicas rows"] | None,
+        z: Float[Tensor, "*#replicas rows units"],
+        epsilon: Float[Tensor, "*replicas"],
+    ) -> None:
         "Set a layer's memory from its state probabilities p, or from sampled patterns z where p is None."
 
     @one_thread()
@@ -103,7 +123,17 @@ def _on_cpu(chain: Chain) -> Chain:
     return up(copied) if chain.way == "recognition" else down(copied)
 
 
-def drives(chain: Chain, data: Patterns, generator: Generator, samples: int = 1000) -> Iterator[tuple[Link, Tensor, Tensor, Tensor | None, Tensor]]:
+def drives(
+    chain: Chain, data: Patterns, generator: Generator, samples: int = 1000
+) -> Iterator[
+    tuple[
+        Link,
+        Float[Tensor, "*#replicas inputs below"],
+        Float[Tensor, "*#replicas inputs"],
+        Float[Tensor, "*replicas rows"] | None,
+        Float[Tensor, "*#replicas rows units"],
+    ]
+]:
     "For each link to a layer that is allocated: inputs, their weights, the layer's state probabilities or None, and its states or samples."
     machine, links = chain.machine, [link for link in chain.links if link.of is not None]
     if max(a + b for a, b in zip(machine.sizes, machine.sizes[1:])) <= LARGEST:
@@ -115,11 +145,13 @@ def drives(chain: Chain, data: Patterns, generator: Generator, samples: int = 10
     else:
         z = draw(chain, some(data, chain, samples, generator) if chain.way == "recognition" else samples, sample, generator)
         for link in links:
-            yield link, z[link.of], torch.tensor(1 / samples).double(), None, z[link.to]  # type: ignore[index]
+            yield link, z[link.of], torch.full((samples,), 1 / samples).double(), None, z[link.to]  # type: ignore[index]
 
 
-def some(data: Patterns, chain: Chain, count: int, generator: Generator) -> Tensor:
-    "So many patterns drawn by their weights: `(*replicas, count, units)`."
+def some(
+    data: Patterns, chain: Chain, count: int, generator: Generator
+) -> Float[Tensor, "*replicas {count} units"]:
+    "So many patterns drawn by their weights."
     u = uniforms(data.weights.new_empty(*chain.machine.replicas, count), generator)
     chosen = torch.searchsorted(data.weights.cumsum(0), u).clamp(max=len(data) - 1)
     return data.bits.to(chain.machine.prior.weight)[chosen]
@@ -155,7 +187,13 @@ class CategoricalMIM(Estimated):
             )
         return {"share": 1, "sharpness": 1, "epsilon": 1, "mass": 1, "usual": units, "table": 2**units}
 
-    def estimate(self, layer: int, p: Tensor | None, z: Tensor, epsilon: Tensor) -> None:
+    def estimate(
+        self,
+        layer: int,
+        p: Float[Tensor, "*replicas rows"] | None,
+        z: Float[Tensor, "*#replicas rows units"],
+        epsilon: Float[Tensor, "*replicas"],
+    ) -> None:
         "Table and frequencies as they are now, with total mass 1."
         if not (epsilon < 1).all():
             raise ValueError(f"one step moves the units of layer {layer} all the way: lower the learning rate, or give the rule an epsilon")
@@ -169,16 +207,16 @@ class CategoricalMIM(Estimated):
         m.usual.copy_(p @ z.double())
         m.table.copy_(p)
 
-    def scores(self, layer: int, p: Tensor) -> Tensor:
-        "I_k, the information after allocating each state: p `(*replicas, batch, n)` to `(*replicas, batch, 2**n)`."
+    def scores(self, layer: int, p: Units) -> Float[Tensor, "*replicas batch 2**units"]:
+        "I_k, the information after allocating each state."
         m = self.recall(layer)
         epsilon, usual, table = (part.unsqueeze(-2) for part in (m.epsilon, m.usual, m.table))
         h = self.share * categorical_entropy_after(table, epsilon) if self.share else torch.zeros_like(table)
         off_on = (1 - self.share) * unit_gains(usual, epsilon.unsqueeze(-1)) - unit_gains(p.double(), epsilon.unsqueeze(-1))
         return h + over_states(off_on)
 
-    def __call__(self, layer: int, p: Tensor, u: Tensor) -> Tensor:
-        "The allocated pattern of each datum, shaped as p."
+    def __call__(self, layer: int, p: Units, u: Units | None) -> Units:
+        "The allocated pattern of each datum."
         scores = self.scores(layer, p)
         if self.deterministic:
             k = scores.argmax(-1)
@@ -186,10 +224,11 @@ class CategoricalMIM(Estimated):
             low, high = scores.amin(-1, keepdim=True), scores.amax(-1, keepdim=True)
             raised = torch.where(high > low, self.sharpness * (scores - low) / (high - low), 0.0)
             weights = raised.exp().cumsum(-1)
-            k = torch.searchsorted(weights, u[..., :1].double() * weights[..., -1:], right=True)[..., 0].clamp(max=scores.shape[-1] - 1)
+            aim = u[..., :1].double() * weights[..., -1:]  # type: ignore[index]
+            k = torch.searchsorted(weights, aim, right=True)[..., 0].clamp(max=scores.shape[-1] - 1)
         return states(p.shape[-1]).to(p)[k]
 
-    def observe(self, z: list[Tensor]) -> None:
+    def observe(self, z: list[Float[Tensor, "*replicas batch _units"]]) -> None:
         "Add mass δ s to the states that were used, and move the frequencies."
         for layer, m in self.memory.layers.items():
             y = z[layer].double()
