@@ -162,7 +162,7 @@ def log_states(
 
 
 def inputs_of(
-    link: Link, log_p: list[Float[Tensor, "*replicas _states"]], patterns: Patterns | None
+    link: Link, log_p: list[Float[Tensor, "*_replicas _states"]], patterns: Patterns | None
 ) -> tuple[
     Float[Tensor, "inputs below"],
     Float[Tensor, "*#replicas inputs"],
