@@ -118,10 +118,10 @@ def look_at_images(dreams):
 
 if __name__ == "__main__":
     with install_import_hook(MODULES, "shapes.checked"):
-        import helmholtz_mim
+        import helmholtz_mim  # noqa: F401
     import shapes  # the same file, as the hook has loaded it
 
     for replicas in ((), (2, 3)):
         dreams = walk(replicas)
-        look_at_images(dreams)
+    look_at_images(dreams)
     json.dump({"shaped": sorted(shapes.shaped), "called": sorted(shapes.called)}, sys.stdout)
