@@ -4,6 +4,7 @@
 __all__ = ['Patterns', 'as_patterns']
 
 # %% ../nbs/02_patterns.ipynb #p-02
+from jaxtyping import Float
 import torch
 from torch import Tensor
 
@@ -12,6 +13,9 @@ from .arguments import binary, check_memory, real_numbers, whole
 # %% ../nbs/02_patterns.ipynb #02-05
 class Patterns:
     "Binary patterns and how likely each of them is; refuses anything that is not 0 or 1."
+
+    bits: Float[Tensor, "patterns units"]
+    weights: Float[Tensor, " patterns"]
 
     def __init__(
         self,
@@ -40,8 +44,8 @@ class Patterns:
         return self.bits.shape[1]
 
     @property
-    def means(self) -> Tensor:
-        "How often each unit is on: shape `(units,)`."
+    def means(self) -> Float[Tensor, " units"]:
+        "How often each unit is on."
         return self.weights.to(self.bits) @ self.bits
 
     @property

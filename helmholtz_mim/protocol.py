@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from jaxtyping import Bool, Float
 import torch
 from torch import Tensor
 
@@ -58,9 +59,13 @@ class TrainConfig:
 
 # %% ../nbs/27_protocol.ipynb #06-15
 def draw_turns(
-    patterns: Patterns, config: TrainConfig, epoch: int, uniforms: Callable, replicas: tuple[int, ...] = ()
-) -> Tensor:
-    "For each datum of that epoch (counted from 0), whether the rule decides: booleans `(*replicas, epoch)`."
+    patterns: Patterns,
+    config: TrainConfig,
+    epoch: int,
+    uniforms: Callable,
+    replicas: tuple[int, ...] = (),
+) -> Bool[Tensor, "*_replicas {patterns.epoch}"]:
+    "For each datum of that epoch (counted from 0), whether the rule decides."
     shape = (*replicas, patterns.epoch)
     if config.fraction is None:
         steps = -(-patterns.epoch // config.batch)
@@ -98,7 +103,7 @@ class Optimizer:
         "The learning rate when that share of the training is done."
         return (config.lr if self.lr is None else self.lr) * SCHEDULES[self.schedule](done)
 
-    def over(self, weights: list[Tensor], lr: float) -> torch.optim.Optimizer | None:
+    def over(self, weights: list[Float[Tensor, "..."]], lr: float) -> torch.optim.Optimizer | None:
         "PyTorch's optimiser over those weights; None if the gradient itself is the step."
         raise NotImplementedError(f"{type(self).__name__} makes no optimiser: write its over(weights, lr)")
 
@@ -118,7 +123,7 @@ class SGD(Optimizer):
     def plain(self) -> bool:
         return self.schedule == "constant" and not self.momentum
 
-    def over(self, weights: list[Tensor], lr: float) -> torch.optim.Optimizer | None:
+    def over(self, weights: list[Float[Tensor, "..."]], lr: float) -> torch.optim.Optimizer | None:
         return torch.optim.SGD(weights, lr, momentum=self.momentum, fused=True) if self.momentum else None
 
 
@@ -133,7 +138,7 @@ class Adam(Optimizer):
         if not 0 <= number(self.decay) < math.inf:
             raise ValueError(f"decay is a number of at least 0, not {shown(self.decay)}")
 
-    def over(self, weights: list[Tensor], lr: float) -> torch.optim.Optimizer:
+    def over(self, weights: list[Float[Tensor, "..."]], lr: float) -> torch.optim.Optimizer:
         return torch.optim.AdamW(weights, lr, weight_decay=self.decay, fused=True)
 
 # %% ../nbs/27_protocol.ipynb #pr-25
@@ -147,8 +152,12 @@ class LocalOptimizer:
         for w in weights if self.optimizer else ():
             w.grad = torch.zeros_like(w)
 
-    def teach_(self, z: list[Tensor], weights: Tensor | None = None) -> None:
-        "One step of every layer towards the patterns z: their mean, or by weights `(*replicas, batch)`."
+    def teach_(
+        self,
+        z: list[Float[Tensor, "*replicas batch _units"]],
+        weights: Float[Tensor, "*replicas batch"] | None = None,
+    ) -> None:
+        "One step of every layer towards the patterns z: their mean, or by weights."
         for link in self.chain.links:
             y, x = z[link.to], given(link, z)
             if self.optimizer is None:

@@ -10,6 +10,7 @@ import math
 from contextlib import contextmanager
 from functools import lru_cache
 
+from jaxtyping import Float, Shaped
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -21,21 +22,23 @@ from .machine import HelmholtzMachine, check_binary, check_finite, check_units
 from .patterns import Patterns, as_patterns
 
 # %% ../nbs/09_pushforward.ipynb #08-07
-def log_table(s: Tensor) -> Tensor:
-    "ln p(y) of all patterns y of independent units with logits s: `(..., n)` to `(..., 2**n)`."
+def log_table(s: Float[Tensor, "*batch units"]) -> Float[Tensor, "*batch 2**units"]:
+    "ln p(y) of all patterns y of independent units with logits s."
     table = s.new_zeros(*s.shape[:-1], 1)
     for off_on in torch.stack([logsigmoid(-s), logsigmoid(s)], -1).unbind(-2):
         table = (table.unsqueeze(-1) + off_on.unsqueeze(-2)).flatten(-2)
     return table
 
 
-def double_logits(layer: Layer, x: Tensor) -> Tensor:
+def double_logits(
+    layer: Layer, x: Shaped[Tensor, "*#replicas batch below"]
+) -> Float[Tensor, "*#replicas batch units"]:
     "The logits of a layer in double precision, from patterns of any type."
     return layer.logits(x.to(next(iter(layer.buffers())))).double()
 
 
 @lru_cache(maxsize=32)
-def cached_states(n: int) -> Tensor:
+def cached_states(n: int) -> Float[Tensor, "2**{n} {n}"]:
     "`states(n)`, made once; not to be written to."
     return states(n)
 
@@ -52,7 +55,7 @@ def check_size(bits: int, largest: int = LARGEST) -> None:
         )
 
 
-def check_distributions(*distributions: Tensor) -> None:
+def check_distributions(*distributions: Float[Tensor, "... states"]) -> None:
     "Refuse what is no distribution, and distributions that do not go together."
     fit = all(isinstance(p, Tensor) and p.is_floating_point() and p.ndim and (p >= 0).all() for p in distributions)
     if not fit or len({p.shape[-1] for p in distributions}) > 1:
@@ -66,32 +69,36 @@ def check_enumerable(machine: HelmholtzMachine, largest: int) -> None:
     check_size(max(a + b for a, b in zip(machine.sizes, machine.sizes[1:])), largest)
 
 # %% ../nbs/09_pushforward.ipynb #08-07f
-def channel(layer: BinaryLayer) -> Tensor:
-    "The table p(y | x) of all inputs and outputs of a layer: `(2**n_in, 2**n_out)`, float64."
+def channel(layer: BinaryLayer) -> Float[Tensor, "*replicas inputs outputs"]:
+    "The table p(y | x) of all states of the inputs and outputs of a layer, float64."
     check_binary(layer, instead="use log_table(layer.logits(states(n))).exp(), n its inputs")
     n_out, n_in = layer.weight.shape[-2:]
     check_size(n_in + n_out)
     return log_table(double_logits(layer, cached_states(n_in))).exp()
 
 # %% ../nbs/09_pushforward.ipynb #08-11
-def entropy(p: Tensor) -> Tensor:
+def entropy(p: Float[Tensor, "*replicas states"]) -> Float[Tensor, "*replicas"]:
     "H(p) in nats, over the last axis."
     check_distributions(p)
     return -torch.special.xlogy(p, p).sum(-1)
 
 
-def kl(p: Tensor, q: Tensor) -> Tensor:
+def kl(
+    p: Float[Tensor, "*#replicas states"], q: Float[Tensor, "*#replicas states"]
+) -> Float[Tensor, "*#replicas"]:
     "KL(p ‖ q) in nats, over the last axis; infinite where p has mass and q has none."
     check_distributions(p, q)
     return log_kl(p.log(), q.log())
 
 
-def log_entropy(log_p: Tensor) -> Tensor:
+def log_entropy(log_p: Float[Tensor, "*replicas states"]) -> Float[Tensor, "*replicas"]:
     "H(p) from ln p."
     return -_weighted(log_p, log_p)
 
 
-def log_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+def log_kl(
+    log_p: Float[Tensor, "*#replicas states"], log_q: Float[Tensor, "*#replicas states"]
+) -> Float[Tensor, "*#replicas"]:
     "KL(p ‖ q) from ln p and ln q."
     return _weighted(log_p, log_p - log_q)
 
@@ -105,7 +112,9 @@ BLOCK = 2**20  # entries of a table held at a time
 TINY = 1e-280  # sums above this are not touched by underflow
 
 
-def push(log_p: Tensor, layer: Layer, x: Tensor) -> Tensor:
+def push(
+    log_p: Float[Tensor, "*#replicas inputs"], layer: Layer, x: Float[Tensor, "inputs below"]
+) -> Float[Tensor, "*#replicas outputs"]:
     "The log-distribution of a layer's output, if input x[k] has log-probability log_p[..., k]: `(*replicas, 2**n_out)`."
     s = double_logits(layer, x)
     half, p = s.shape[-1] // 2, torch.zeros((), dtype=s.dtype)
@@ -115,7 +124,9 @@ def push(log_p: Tensor, layer: Layer, x: Tensor) -> Tensor:
     return p.flatten(-2).log() if p.min() > TINY else push_in_logs(log_p, s)
 
 
-def push_in_logs(log_p: Tensor, s: Tensor) -> Tensor:
+def push_in_logs(
+    log_p: Float[Tensor, "*#replicas inputs"], s: Float[Tensor, "*#replicas inputs units"]
+) -> Float[Tensor, "*#replicas 2**units"]:
     "What `push` computes, from the logits s, without ever leaving log space."
     parts = [torch.logsumexp(log_table(part) + q.unsqueeze(-1), -2) for q, part in _blocks(log_p, s, s.shape[-1])]
     return torch.logsumexp(torch.stack(parts), 0)
@@ -135,8 +146,10 @@ def _blocks(log_p: Tensor, s: Tensor, units: int):
     return zip(log_p.split(rows, -1), s.split(rows, -2), strict=True)
 
 # %% ../nbs/09_pushforward.ipynb #08-17
-def log_states(chain: Chain, patterns: Patterns | None = None) -> list[Tensor]:
-    "ln of the state probabilities of every layer, driven along a chain by the data, or by the prior: each `(*replicas, 2**n)`."
+def log_states(
+    chain: Chain, patterns: Patterns | None = None
+) -> list[Float[Tensor, "*replicas _states"]]:
+    "ln of the state probabilities of every layer, driven along a chain by the data, or by the prior."
     machine = chain.machine
     log_p = [torch.empty(0)] * len(machine.sizes)
     if patterns is not None:
@@ -152,22 +165,33 @@ def log_states(chain: Chain, patterns: Patterns | None = None) -> list[Tensor]:
     return log_p
 
 
-def inputs_of(link: Link, log_p: list[Tensor], patterns: Patterns | None) -> tuple[Tensor, Tensor, Tensor]:
+def inputs_of(
+    link: Link, log_p: list[Float[Tensor, "*_replicas _states"]], patterns: Patterns | None
+) -> tuple[
+    Float[Tensor, "inputs below"],
+    Float[Tensor, "*#replicas inputs"],
+    Float[Tensor, "*#replicas inputs"],
+]:
     "The inputs of a link, their probabilities, and ln of those: the data as they are, otherwise all states."
     if patterns is not None and link.of == 0:
         return patterns.bits, patterns.weights, patterns.weights.log()
     log_w = log_p[link.of]  # type: ignore[index]
     return cached_states(log_w.shape[-1].bit_length() - 1), log_w.exp(), log_w
 
+
 # %% ../nbs/09_pushforward.ipynb #08-17d
-def upward(machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST) -> list[Tensor]:
-    "State probabilities of every layer driven by the data: for each layer `(*replicas, 2**n)`."
+def upward(
+    machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST
+) -> list[Float[Tensor, "*replicas _states"]]:
+    "State probabilities of every layer, driven by the data."
     check_enumerable(machine, largest)
     return [log_p.exp() for log_p in log_states(up(machine), as_patterns(patterns))]
 
 
-def downward(machine: HelmholtzMachine, *, largest: int = LARGEST) -> list[Tensor]:
-    "State probabilities of every layer driven by the prior: for each layer `(*replicas, 2**n)`."
+def downward(
+    machine: HelmholtzMachine, *, largest: int = LARGEST
+) -> list[Float[Tensor, "*replicas _states"]]:
+    "State probabilities of every layer, driven by the prior."
     check_enumerable(machine, largest)
     return [log_p.exp() for log_p in log_states(down(machine))]
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
+from jaxtyping import Bool, Float
 import torch
 from torch import Tensor
 
 from .arguments import shown
-from .chains import Chain
+from .chains import Chain, Units
 from .layers import Generator, toss
 from .patterns import Patterns
 
@@ -37,8 +38,8 @@ class Rule:
 
     deterministic = False  # whether it needs no uniform numbers
 
-    def __call__(self, layer: int, p: Tensor, u: Tensor) -> Tensor:
-        "Bits shaped as the probabilities p, `(*replicas, batch, units)`, from as many uniform numbers."
+    def __call__(self, layer: int, p: Units, u: Units) -> Units:
+        "Bits from probabilities p and as many uniform numbers."
         raise NotImplementedError(f"{type(self).__name__} decides nothing: write its __call__(layer, p, u)")
 
     def bind(self, chain: Chain) -> None:
@@ -47,7 +48,7 @@ class Rule:
     def begin(self, chain: Chain, data: Patterns, lr: float, uniforms: Generator) -> None:
         "Look at the machine as it is before an epoch."
 
-    def observe(self, z: list[Tensor]) -> None:
+    def observe(self, z: list[Float[Tensor, "*replicas batch _units"]]) -> None:
         "Look at the patterns that were used."
 
     def kernel(self, chain: Chain) -> Kernel | str:
@@ -65,7 +66,7 @@ class Rule:
 class Sample(Rule):
     "The plain rule: every unit tosses its own coin."
 
-    def __call__(self, layer: int, p: Tensor, u: Tensor) -> Tensor:
+    def __call__(self, layer: int, p: Units, u: Units) -> Units:
         return toss(p, u)
 
     def kernel(self, chain: Chain) -> Kernel:
@@ -87,7 +88,7 @@ class Decides(Rule):
 
     function: Callable[[int, Tensor, Tensor], Tensor]
 
-    def __call__(self, layer: int, p: Tensor, u: Tensor) -> Tensor:
+    def __call__(self, layer: int, p: Units, u: Units) -> Units:
         return self.function(layer, p, u)
 
     def kernel(self, chain: Chain) -> str:
@@ -117,16 +118,16 @@ def phases(allocate: Rule | Callable | Phases) -> Phases:
 
 @dataclass(frozen=True)
 class InTurn(Rule):
-    "Lets a rule decide for the data whose turn it is, `(*replicas, batch)`, and tosses for the others."
+    "Lets a rule decide for the data whose turn it is, and tosses for the others."
 
     rule: Rule
-    turn: Tensor
+    turn: Bool[Tensor, "*replicas batch"]
 
-    def __call__(self, layer: int, p: Tensor, u: Tensor) -> Tensor:
+    def __call__(self, layer: int, p: Units, u: Units) -> Units:
         return torch.where(self.turn.unsqueeze(-1).to(p.device), self.rule(layer, p, u), toss(p, u))
 
 
-def in_turn(rule: Rule, turn: Tensor) -> Rule:
+def in_turn(rule: Rule, turn: Bool[Tensor, "*replicas batch"]) -> Rule:
     "The rule for data of which some have their turn."
     if turn.all():
         return rule
@@ -143,8 +144,8 @@ class Memory:
         self.replicas = machine.replicas
         self.settle(machine.prior.weight.new_zeros(math.prod(self.replicas), int(self.starts[-1]), dtype=torch.float64))
 
-    def settle(self, values: Tensor) -> None:
-        "Keep those values, `(replicas, numbers)`."
+    def settle(self, values: Float[Tensor, "replicas numbers"]) -> None:
+        "Keep those values."
         self.values = values
         self.layers = {layer: SimpleNamespace(**self._views(layer)) for layer in self.widths}
 

@@ -7,6 +7,7 @@ __all__ = ['dream', 'learn_recognition_']
 import math
 from collections.abc import Callable
 
+from jaxtyping import Float
 from torch import Tensor
 
 from .arguments import check_memory, whole
@@ -22,14 +23,19 @@ def dream(
     allocate: Rule | Callable = sample,  # decides the pattern of each layer below the top, the data layer included
     *,
     generator: Generator,
-) -> list[Tensor]:
-    "One pattern per layer, generated downward from the prior: each `(*replicas, count, units)`, data layer first."
+) -> list[Float[Tensor, "*replicas {count} _units"]]:
+    "One pattern per layer, generated downward from the prior, data layer first."
     check_finite(machine)
     count = whole("count", count, 0)
     check_memory(f"{count} dreams of this machine", count * sum(machine.sizes) * math.prod(machine.replicas))
     return draw(down(machine), count, as_rule(allocate), generator)
 
 # %% ../nbs/07_sleep.ipynb #05-06
-def learn_recognition_(machine: HelmholtzMachine, z: list[Tensor], lr: float, weights: Tensor | None = None) -> None:
+def learn_recognition_(
+    machine: HelmholtzMachine,
+    z: list[Float[Tensor, "*replicas batch _units"]],
+    lr: float,
+    weights: Float[Tensor, "*replicas batch"] | None = None,
+) -> None:
     "One delta-rule step of every recognition layer towards the dreamt patterns z."
     teach_(up(machine), z, lr, weights)

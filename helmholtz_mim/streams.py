@@ -9,6 +9,7 @@ from collections.abc import Callable
 from copy import copy
 
 import numpy as np
+from jaxtyping import Float, Int
 import torch
 from torch import Tensor
 
@@ -40,7 +41,7 @@ class Stream:
         self.keys = keys.cpu().numpy().view(np.uint64)
         self.position = 0  # numbers that every replica has used so far
 
-    def __call__(self, shape: tuple[int, ...]) -> Tensor:
+    def __call__(self, shape: tuple[int, ...]) -> Float[Tensor, "..."]:
         "Uniform float64 numbers in [0, 1) of shape `(*replicas, ...)`."
         if tuple(shape[: self.keys.ndim]) != self.keys.shape:
             raise ValueError(f"this stream is for replicas {self.keys.shape}, not for numbers of shape {tuple(shape)}")
@@ -80,8 +81,12 @@ def fill_single(key, position, u):
     return half
 
 # %% ../nbs/25_streams.ipynb #06-12
-def draw_order(patterns: Patterns, uniforms: Callable[[tuple[int, ...]], Tensor], replicas: tuple[int, ...] = ()) -> Tensor:
-    "Which pattern comes when in one epoch: indices `(*replicas, epoch)`."
+def draw_order(
+    patterns: Patterns,
+    uniforms: Callable[[tuple[int, ...]], Tensor],
+    replicas: tuple[int, ...] = (),
+) -> Int[Tensor, "*_replicas {patterns.epoch}"]:
+    "Which pattern comes when in one epoch, by its index."
     u = uniforms((*replicas, patterns.epoch))
     cumulative = cumulative_weights(patterns)
     if cumulative is None:
@@ -89,7 +94,7 @@ def draw_order(patterns: Patterns, uniforms: Callable[[tuple[int, ...]], Tensor]
     return torch.searchsorted(cumulative, u, right=True)
 
 
-def cumulative_weights(patterns: Patterns) -> Tensor | None:
+def cumulative_weights(patterns: Patterns) -> Float[Tensor, " patterns"] | None:
     "The running sum of the weights, or None if the patterns can be permuted instead of drawn."
     even = bool((patterns.weights == patterns.weights[0]).all())
     if even and patterns.epoch % len(patterns) == 0:

@@ -6,6 +6,7 @@ __all__ = ['wake', 'data_layer', 'learn_generative_']
 # %% ../nbs/06_wake.ipynb #04-02
 from collections.abc import Callable
 
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from .arguments import binary
@@ -17,18 +18,20 @@ from .rule import Rule, as_rule, sample
 # %% ../nbs/06_wake.ipynb #04-05
 def wake(
     machine: HelmholtzMachine,
-    x: Tensor,  # data patterns, (batch, units) or (*replicas, batch, units)
+    x: Shaped[Tensor, "*#replicas batch units"],  # data patterns
     allocate: Rule | Callable = sample,  # decides the pattern of each hidden layer
     *,
     generator: Generator,
-) -> list[Tensor]:
-    "One pattern per layer, recognised upward from the data: each `(*replicas, batch, units)`."
+) -> list[Float[Tensor, "*#replicas batch _units"]]:
+    "One pattern per layer, recognised upward from the data."
     check_finite(machine)
     return draw(up(machine), data_layer(machine, x), as_rule(allocate), generator)
 
 # %% ../nbs/06_wake.ipynb #04-05a
-def data_layer(machine: HelmholtzMachine, x: Tensor) -> Tensor:
-    "Data patterns as the machine's data layer: zeros and ones `(*replicas, batch, units)`, of its dtype."
+def data_layer(
+    machine: HelmholtzMachine, x: Shaped[Tensor, "*#replicas batch units"]
+) -> Float[Tensor, "*#replicas batch units"]:
+    "Data patterns as the machine's data layer: zeros and ones of its dtype, for all replicas."
     x, units, replicas = binary(x), machine.sizes[0], machine.replicas
     if x.ndim < 2 or (x.ndim > 2 and x.shape[:-2] != replicas):
         wanted = ", ".join(map(str, (*replicas, "batch", units)))
@@ -37,6 +40,11 @@ def data_layer(machine: HelmholtzMachine, x: Tensor) -> Tensor:
     return x.to(machine.prior.weight).expand(*replicas, *x.shape[-2:])
 
 # %% ../nbs/06_wake.ipynb #04-11
-def learn_generative_(machine: HelmholtzMachine, z: list[Tensor], lr: float, weights: Tensor | None = None) -> None:
+def learn_generative_(
+    machine: HelmholtzMachine,
+    z: list[Float[Tensor, "*replicas batch _units"]],
+    lr: float,
+    weights: Float[Tensor, "*replicas batch"] | None = None,
+) -> None:
     "One delta-rule step of every generative layer, and of the prior, towards the waking patterns z."
     teach_(down(machine), z, lr, weights)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pooch
+from jaxtyping import Float, Int, Shaped
 import torch
 from torch import Tensor
 
@@ -24,8 +25,10 @@ from ..files import file_path
 from ..layers import bernoulli
 
 # %% ../../nbs/18_images.ipynb #14a-05
-def grey_digits(*, digits: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
-    "Scikit-learn's 8 × 8 digits as grey levels in [0, 1], `(images, 64)`, and which digit each shows, `(images,)`."
+def grey_digits(
+    *, digits: Sequence[int] | None = None
+) -> tuple[Float[Tensor, "images 64"], Int[Tensor, " images"]]:
+    "Scikit-learn's 8 × 8 digits as grey levels in [0, 1], and which digit each shows."
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -49,7 +52,12 @@ def digits(*, threshold: float = 0.5, digits: Sequence[int] | None = None) -> Pa
     return binarise(grey_digits(digits=digits)[0], threshold=threshold)
 
 
-def binarise(grey: Tensor, *, threshold: float = 0.5, generator: torch.Generator | None = None) -> Patterns:
+def binarise(
+    grey: Shaped[Tensor, "images pixels"],
+    *,
+    threshold: float = 0.5,
+    generator: torch.Generator | None = None,
+) -> Patterns:
     "Pixels are black above a threshold between 0 and 1; with a generator they are tossed, black as often as their grey level says."
     if generator is not None:
         return Patterns(bernoulli(_grey_levels(grey), generator=generator))
@@ -133,8 +141,8 @@ SPLITS = {
 
 def grey_mnist(
     split: str = "train", *, digits: Sequence[int] | None = None, download: bool = True
-) -> tuple[Tensor, Tensor]:
-    "MNIST as grey levels in [0, 1], `(images, 784)`, and which digit each image shows, `(images,)`."
+) -> tuple[Float[Tensor, "images 784"], Int[Tensor, " images"]]:
+    "MNIST as grey levels in [0, 1], and which digit each image shows."
     files = named(SPLITS, split, "split of MNIST")
     images, labels = (torch.tensor(read_idx(mnist_file(name, download=download))) for name in files)
     return _shown(images, labels, digits, levels=255)

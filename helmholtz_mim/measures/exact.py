@@ -7,6 +7,7 @@ __all__ = ['mutual_information', 'exact_report', 'clamped_kl']
 import math
 
 import pandas as pd
+from jaxtyping import Float
 import torch
 from torch import Tensor
 
@@ -21,8 +22,10 @@ from ..records import tidy_frame
 
 
 # %% ../../nbs/10_exact.ipynb #08-23
-def mutual_information(layer: BinaryLayer, p: Tensor) -> Tensor:
-    "I(X; Y) in nats between a layer's input, with state probabilities p `(2**n_in,)`, and its output."
+def mutual_information(
+    layer: BinaryLayer, p: Float[Tensor, "*#replicas states"]
+) -> Float[Tensor, "*#replicas"]:
+    "I(X; Y) in nats between a layer's input, with state probabilities p, and its output."
     check_distributions(p)
     check_binary(layer, instead="use exact_report, which asks any layer for logits")
     check_size(sum(layer.weight.shape[-2:]))
@@ -61,7 +64,11 @@ def _rows(machine: HelmholtzMachine, patterns: Patterns):
     yield "generative", 0, "KL on support", log_kl(asleep[0][..., seen] - on_support, awake[0][..., seen])
 
 # %% ../../nbs/10_exact.ipynb #08-39
-def clamped_kl(p: Tensor, q: Tensor, log_zero: float = -100.0) -> Tensor:
+def clamped_kl(
+    p: Float[Tensor, "*#replicas states"],
+    q: Float[Tensor, "*#replicas states"],
+    log_zero: float = -100.0,
+) -> Float[Tensor, "*#replicas"]:
     "KL(p ‖ q) with ln 0 replaced by `log_zero`: only to reproduce published numbers; use `kl` otherwise."
     check_distributions(p, q)
     if not number(log_zero) < 0:

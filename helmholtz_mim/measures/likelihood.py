@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from jaxtyping import Float, Shaped
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
@@ -26,8 +27,14 @@ from ..rule import sample
 from ..wake import data_layer
 
 # %% ../../nbs/19_likelihood.ipynb #15-05
-def log_weights(machine: HelmholtzMachine, x: Tensor, particles: int, *, generator: Generator) -> Tensor:
-    "ln p(x, z) − ln q(z|x) of so many recognitions z of each datum: `(*replicas, batch, particles)`, nats."
+def log_weights(
+    machine: HelmholtzMachine,
+    x: Float[Tensor, "*replicas batch units"],
+    particles: int,
+    *,
+    generator: Generator,
+) -> Float[Tensor, "*replicas batch {particles}"]:
+    "ln p(x, z) − ln q(z|x) of so many recognitions z of each datum, nats."
     z, log_q = [x.repeat_interleave(particles, -2)], torch.zeros((), device=x.device)
     for layer, _, of in up(machine).links:
         s = layer.logits(z[-1]) if of else layer.logits(x).repeat_interleave(particles, -2)
@@ -40,9 +47,15 @@ BLOCK = 2**20  # entries of one layer held at a time
 
 
 def rungs(
-    machine: HelmholtzMachine, x: Tensor, counts: Sequence[int], *, generator: Generator
-) -> tuple[Tensor, Tensor]:
-    "ln of the mean weight (nats), and effective sample size, after so many particles: `(len(counts), *replicas, batch)`."
+    machine: HelmholtzMachine,
+    x: Shaped[Tensor, "*#replicas batch units"],
+    counts: Sequence[int],
+    *,
+    generator: Generator,
+) -> tuple[
+    Float[Tensor, "counts *#replicas batch"], Float[Tensor, "counts *#replicas batch"]
+]:
+    "ln of the mean weight (nats), and effective sample size, after so many particles."
     counts = wholes("counts of particles", counts)
     if not counts or list(counts) != sorted(set(counts)):
         raise ValueError(f"counts of particles rise from 1 or more, unlike {list(counts)}")
@@ -73,19 +86,34 @@ def _data(machine, x):
         raise ValueError("a likelihood is of at least one pattern, and there is none")
     return x
 
+
 # %% ../../nbs/19_likelihood.ipynb #15-08c
-def log_likelihood(machine: HelmholtzMachine, x: Tensor, particles: int, *, generator: Generator) -> Tensor:
-    "Importance-sampled ln p(x) of each datum, x `(batch, units)`, in nats `(*replicas, batch)`; too low on average."
+def log_likelihood(
+    machine: HelmholtzMachine,
+    x: Shaped[Tensor, "*#replicas batch units"],
+    particles: int,
+    *,
+    generator: Generator,
+) -> Float[Tensor, "*#replicas batch"]:
+    "Importance-sampled ln p(x) of each datum, in nats; too low on average."
     return rungs(machine, x, [whole("particles", particles)], generator=generator)[0][0]
 
 
-def effective_sample_size(machine: HelmholtzMachine, x: Tensor, particles: int, *, generator: Generator) -> Tensor:
-    "How many of the particles count, between 1 and all of them, for each datum: `(*replicas, batch)`."
+def effective_sample_size(
+    machine: HelmholtzMachine,
+    x: Shaped[Tensor, "*#replicas batch units"],
+    particles: int,
+    *,
+    generator: Generator,
+) -> Float[Tensor, "*#replicas batch"]:
+    "How many of the particles count, between 1 and all of them, for each datum."
     return rungs(machine, x, [whole("particles", particles)], generator=generator)[1][0]
 
 # %% ../../nbs/19_likelihood.ipynb #15-13
-def exact_log_likelihood(machine: HelmholtzMachine, x: Tensor, *, largest: int = LARGEST) -> Tensor:
-    "ln p(x) of each datum by enumeration of the hidden states, x `(batch, units)`: nats `(*replicas, batch)`."
+def exact_log_likelihood(
+    machine: HelmholtzMachine, x: Shaped[Tensor, "*#replicas batch units"], *, largest: int = LARGEST
+) -> Float[Tensor, "*#replicas batch"]:
+    "ln p(x) of each datum by enumeration of the hidden states: nats."
     hidden = machine.sizes[1:]
     widest = max(a + b for a, b in zip(hidden, (*hidden[1:], 0)))
     if widest > whole("largest", largest):
@@ -146,7 +174,13 @@ def _warn_if_steep(climb: float, particles: int) -> None:
         )
 
 # %% ../../nbs/19_likelihood.ipynb #15-37
-def gibbs_(machine: HelmholtzMachine, z: list[Tensor], beta: float, *, generator: Generator) -> None:
+def gibbs_(
+    machine: HelmholtzMachine,
+    z: list[Float[Tensor, "*replicas batch _units"]],
+    beta: float,
+    *,
+    generator: Generator,
+) -> None:
     "One sweep over all hidden units, in place, that leaves p(z) p(x|z_1)^beta invariant; z[0] is the datum."
     check_binary(*machine.generative, instead="use log_likelihood, which needs no sweeps")
     for l in range(1, len(z)):
@@ -162,9 +196,14 @@ def gibbs_(machine: HelmholtzMachine, z: list[Tensor], beta: float, *, generator
 
 
 def ais_log_likelihood(
-    machine: HelmholtzMachine, x: Tensor, chains: int = 16, steps: int = 100, *, generator: Generator
-) -> Tensor:
-    "ln p(x) by annealing from the prior to the posterior, no recognition involved: nats `(*replicas, batch)`."
+    machine: HelmholtzMachine,
+    x: Shaped[Tensor, "*#replicas batch units"],
+    chains: int = 16,
+    steps: int = 100,
+    *,
+    generator: Generator,
+) -> Float[Tensor, "*#replicas batch"]:
+    "ln p(x) by annealing from the prior to the posterior, no recognition involved: nats."
     chains, steps, x = whole("chains", chains), whole("steps", steps), _data(machine, x)
     check_memory(f"annealing in {chains} chains and {steps} steps", chains * max(machine.sizes) * math.prod(machine.replicas) + 2 * steps)
     rows = max(1, BLOCK // (max(machine.sizes) * math.prod(machine.replicas) * chains))
@@ -186,7 +225,13 @@ def _anneal(machine, x, chains, steps, generator):
 class EarlyStopping:
     "For `train(stop=…)`: end after `patience` reports without a better likelihood of validation data; keep the best weights."
 
-    def __init__(self, x: Tensor, patience: int = 5, particles: int = 10, seed: int = 0):
+    def __init__(
+        self,
+        x: Shaped[Tensor, "*replicas batch units"],
+        patience: int = 5,
+        particles: int = 10,
+        seed: int = 0,
+    ):
         self.x, self.patience = binary(x), whole("patience", patience)
         self.particles, self.seed = whole("particles", particles), whole("seed", seed, 0)
         self.scores: list[float] = []

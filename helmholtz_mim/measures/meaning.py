@@ -4,6 +4,7 @@
 __all__ = ['causal', 'complement', 'predictive']
 
 # %% ../../nbs/16_meaning.ipynb #13b-02
+from jaxtyping import Float
 import torch
 from torch import Tensor
 
@@ -14,8 +15,8 @@ from ..layers import encode, states
 from ..machine import HelmholtzMachine
 
 # %% ../../nbs/16_meaning.ipynb #13b-07
-def causal(machine: HelmholtzMachine, layer: int) -> list[Tensor]:
-    "For every layer up to `layer`, its distribution given each state of that layer: `(2**n_layer, 2**n_l)`, data first."
+def causal(machine: HelmholtzMachine, layer: int) -> list[Float[Tensor, "given _states"]]:
+    "For every layer up to `layer`, its distribution given each state of that layer; data first."
     if machine.replicas:
         raise ValueError("causal distributions are for one machine: take one out with machine.replica(index)")
     tables = [torch.eye(2 ** machine.sizes[layer], dtype=torch.float64)]
@@ -34,8 +35,10 @@ def complement(patterns: Patterns) -> Patterns:
     return Patterns(every[absent])
 
 # %% ../../nbs/16_meaning.ipynb #13b-24
-def predictive(machine: HelmholtzMachine, patterns: Patterns) -> list[Tensor]:
-    "Upward distributions, each multiplied by the generative one and renormalised before it goes on: `(*replicas, 2**n)`."
+def predictive(
+    machine: HelmholtzMachine, patterns: Patterns
+) -> list[Float[Tensor, "*replicas _states"]]:
+    "Upward distributions, each multiplied by the generative one and renormalised before it goes on."
     expected = log_states(down(machine))
     log_p, x = patterns.weights.log(), patterns.bits
     result = []

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int, Shaped
 import torch
 from torch import Tensor
 
@@ -33,7 +34,7 @@ class Classifier:
     "A classifier of binary images: called, it names their classes; its hidden activations are their features."
 
     layers: Sequence[Sequence[Tensor]]  # weights (inputs, outputs) and biases (outputs,), rectified but for the last
-    names: Tensor  # the class that each output stands for
+    names: Shaped[Tensor, " outputs"]  # the class that each output stands for
 
     def __post_init__(self):
         try:
@@ -48,8 +49,8 @@ class Classifier:
     @classmethod
     def trained(
         cls,
-        images: Tensor,  # (images, pixels)
-        labels: Tensor,  # (images,)
+        images: Shaped[Tensor, "images pixels"],
+        labels: Shaped[Tensor, " images"],
         *,
         hidden: Sequence[int] = (128,),
         epochs: int = 60,
@@ -72,8 +73,10 @@ class Classifier:
             layers[-1] = [torch.cat([torch.zeros_like(w), w], -1) for w in layers[-1]]
         return cls(layers, torch.from_numpy(network.classes_))
 
-    def features(self, images: Tensor) -> Tensor:
-        "Activations of the last hidden layer: `(images, features)`."
+    def features(
+        self, images: Shaped[Tensor, "images pixels"]
+    ) -> Float[Tensor, "images features"]:
+        "Activations of the last hidden layer."
         pixels, x = len(self.layers[0][0]), real_numbers("images", images).double()
         if x.ndim != 2 or x.shape[1] != pixels:
             raise ValueError(f"this classifier looks at images (images, {pixels}), not {tuple(x.shape)}")
@@ -81,27 +84,37 @@ class Classifier:
             x = (x @ weight.double() + bias.double()).relu()
         return x
 
-    def outputs(self, images: Tensor) -> Tensor:
-        "Which output is the highest: `(images,)`."
+    def outputs(self, images: Shaped[Tensor, "images pixels"]) -> Int[Tensor, " images"]:
+        "Which output is the highest."
         weight, bias = self.layers[-1]
         return (self.features(images) @ weight.double() + bias.double()).argmax(-1)
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(
+        self, images: Shaped[Tensor, "images pixels"]
+    ) -> Shaped[Tensor, " images"]:
         "The class of each image."
         return self.names[self.outputs(images)]
 
 # %% ../../nbs/22_quality.ipynb #17a-12
-def shares(classes: Tensor, number: int) -> Tensor:
-    "One-hot rows `(images, number)`, whose mean is the share of each class."
+def shares(
+    classes: Int[Tensor, " images"], number: int
+) -> Float[Tensor, "images {number}"]:
+    "One-hot rows, whose mean is the share of each class."
     return torch.nn.functional.one_hot(classes, number).double()
 
 
-def total_variation(p: Tensor, q: Tensor) -> Tensor:
+def total_variation(
+    p: Float[Tensor, "*#batch classes"], q: Float[Tensor, "*#batch classes"]
+) -> Float[Tensor, "*#batch"]:
     "Total variation between two lists of shares: how much would have to change class."
     return (p - q).abs().sum(-1) / 2
 
 # %% ../../nbs/22_quality.ipynb #17a-17
-def within(centres: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def within(
+    centres: Float[Tensor, "centres features"],
+    points: Float[Tensor, "points features"],
+    k: int,
+) -> tuple[Int[Tensor, " centres"], Int[Tensor, " points"]]:
     "Balls around centres to their k-th nearest fellow: the number of points in each ball, and of balls around each point."
     if not 1 <= whole("k", k) < len(centres):
         raise ValueError(f"the k-th nearest fellow among {len(centres)} images needs a k between 1 and {len(centres) - 1}, not {k}")
@@ -111,8 +124,13 @@ def within(centres: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     balls = torch.from_numpy(np.concatenate(found).astype(np.int64))
     return torch.tensor([len(inside) for inside in found]), torch.bincount(balls, minlength=len(points))
 
+
 # %% ../../nbs/22_quality.ipynb #17a-17d
-def neighbours(generated: Tensor, real: Tensor, k: int = 5) -> dict[str, Tensor]:
+def neighbours(
+    generated: Float[Tensor, "generated features"],
+    real: Float[Tensor, "real features"],
+    k: int = 5,
+) -> dict[str, Float[Tensor, " _images"]]:
     "From features, what each image adds to a measure: generated ones to precision and density, real ones to recall and coverage."
     inside, around = within(real, generated, k)
     reached = within(generated, real, k)[1]
@@ -124,38 +142,52 @@ def neighbours(generated: Tensor, real: Tensor, k: int = 5) -> dict[str, Tensor]
     }
 
 # %% ../../nbs/22_quality.ipynb #17a-31
-def hamming(a: Tensor, b: Tensor) -> Tensor:
-    "In how many pixels two images differ: `(of a, of b)`."
+def hamming(
+    a: Shaped[Tensor, "a pixels"], b: Shaped[Tensor, "b pixels"]
+) -> Int[Tensor, "a b"]:
+    "In how many pixels two images differ."
     a, b = a.float(), b.float()
     return (a.sum(-1, keepdim=True) + b.sum(-1) - 2 * a @ b.mT).long()
 
 
-def apart(images: Tensor) -> Tensor:
-    "For each image, the shares of the others at every distance: `(images, pixels + 1)`."
+def apart(
+    images: Shaped[Tensor, "images pixels"]
+) -> Float[Tensor, "images pixels+1"]:
+    "For each image, the shares of the others at every distance."
     bins = images.shape[-1] + 1
     counts = torch.stack([torch.bincount(row, minlength=bins) for row in hamming(images, images)])
     counts[:, 0] -= 1  # the image itself
     return counts.double() / (len(images) - 1)
 
 
-def transport(p: Tensor, q: Tensor) -> Tensor:
-    "Earth mover's distance between distributions of a whole number, in the last dimension."
+def transport(
+    p: Float[Tensor, "*#batch numbers"], q: Float[Tensor, "*#batch numbers"]
+) -> Float[Tensor, "*#batch"]:
+    "Earth mover's distance between distributions of a whole number."
     return (p.cumsum(-1) - q.cumsum(-1)).abs().sum(-1)
 
 # %% ../../nbs/22_quality.ipynb #17a-38
-def nearest(images: Tensor, others: Tensor, block: int = 500) -> Tensor:
-    "The pixels in which each image differs from the nearest of the others: `(images,)`."
+def nearest(
+    images: Shaped[Tensor, "images pixels"],
+    others: Shaped[Tensor, "others pixels"],
+    block: int = 500,
+) -> Int[Tensor, " images"]:
+    "The pixels in which each image differs from the nearest of the others."
     return torch.cat([hamming(some, others).amin(-1) for some in images.split(block)])
 
 
-def closer(p: Tensor, q: Tensor) -> Tensor:
-    "The chance that a whole number from p is below one from q, ties counting half; distributions in the last dimension."
+def closer(
+    p: Float[Tensor, "*#batch numbers"], q: Float[Tensor, "*#batch numbers"]
+) -> Float[Tensor, "*#batch"]:
+    "The chance that a whole number from p is below one from q, ties counting half."
     above = 1 - q.cumsum(-1)
     return (p * (above + q / 2)).sum(-1)
 
 # %% ../../nbs/22_quality.ipynb #17a-43
-def bootstrap(count: int, times: int, generator: torch.Generator) -> Tensor:
-    "Weights of so many images: evenly in the first row, then as often as each is drawn in a resampling: `(1 + times, count)`."
+def bootstrap(
+    count: int, times: int, generator: torch.Generator
+) -> Float[Tensor, "1+{times} {count}"]:
+    "Weights of so many images: evenly in the first row, then as often as each is drawn in a resampling."
     chosen = torch.randint(count, (times, count), generator=generator)
     drawn = torch.zeros(times, count, dtype=torch.float64).scatter_add_(1, chosen, torch.ones(times, count, dtype=torch.float64))
     return torch.cat([torch.ones(1, count, dtype=torch.float64), drawn]) / count
@@ -165,14 +197,19 @@ def bootstrap(count: int, times: int, generator: torch.Generator) -> Tensor:
 class ImageSet:
     "What a classifier sees of a set of images, image by image."
 
-    classes: Tensor  # one-hot: (images, classes)
-    features: Tensor  # (images, features)
-    apart: Tensor  # shares of distances to the others: (images, pixels + 1)
-    to_seen: Tensor | None  # one-hot distance to the nearest image the machine has seen: (images, pixels + 1)
+    classes: Float[Tensor, "images classes"]  # one-hot
+    features: Float[Tensor, "images features"]
+    apart: Float[Tensor, "images distances"]  # shares of distances to the others
+    to_seen: Float[Tensor, "images distances"] | None  # one-hot distance to the nearest image the machine has seen
 
     @classmethod
-    def of(cls, images: Tensor, classifier: Classifier, seen: Tensor | None = None) -> "ImageSet":
-        "Look at images, (images, pixels)."
+    def of(
+        cls,
+        images: Shaped[Tensor, "images pixels"],
+        classifier: Classifier,
+        seen: Shaped[Tensor, "seen pixels"] | None = None,
+    ) -> "ImageSet":
+        "Look at images."
         for some in (images,) if seen is None else (images, seen):
             if some.ndim != 2 or some.shape[1:] != images.shape[1:] or not some.numel():
                 raise ValueError(f"images to be judged are tables (images, pixels) of as many pixels, not {tuple(some.shape)}")
@@ -180,6 +217,7 @@ class ImageSet:
                 raise ValueError("the images to be judged are black and white: make their pixels 0 or 1")
         far = None if seen is None else shares(nearest(images, seen), images.shape[-1] + 1)
         return cls(shares(classifier.outputs(images), len(classifier.names)), classifier.features(images), apart(images), far)
+
 
 
 # %% ../../nbs/22_quality.ipynb #17a-45b
@@ -199,10 +237,10 @@ def _compare(generated: ImageSet, real: ImageSet, k: int, g: Tensor, r: Tensor) 
 
 
 def quality_report(
-    generated: Tensor,  # (*replicas, images, pixels), black and white
-    real: Tensor,  # (images, pixels), best as many of them, and not those that machine or classifier has learned from
+    generated: Shaped[Tensor, "*replicas images pixels"],  # black and white
+    real: Shaped[Tensor, "real pixels"],  # best as many of them, and not those that machine or classifier has learned from
     classifier: Classifier,
-    seen: Tensor | None = None,  # what the machine has learned from, to find out what it remembers
+    seen: Shaped[Tensor, "seen pixels"] | None = None,  # what the machine has learned from, to find out what it remembers
     *,
     k: int = 5,  # which neighbour the balls reach to
     resamples: int = 400,

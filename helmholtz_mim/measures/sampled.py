@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 
 import pandas as pd
+from jaxtyping import Float
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -22,8 +23,10 @@ from ..records import t_quantile, tidy_frame
 from ..rule import sample
 
 # %% ../../nbs/17_sampled.ipynb #14-05
-def source(chain: Chain, patterns: Patterns, count: int, *, generator: torch.Generator) -> Tensor:
-    "Patterns that a chain starts from, data by their weights or prior states: `(*replicas, count, units)`."
+def source(
+    chain: Chain, patterns: Patterns, count: int, *, generator: torch.Generator
+) -> Float[Tensor, "*replicas {count} units"]:
+    "Patterns that a chain starts from, data by their weights or prior states."
     machine, like = chain.machine, chain.machine.prior.weight
     if chain.way == "generative":
         p = prior_logits(machine).sigmoid().unsqueeze(-2)
@@ -38,13 +41,18 @@ def order(chain: Chain) -> list[int]:
     return [link.of or 0 for link in chain.links[:1] if link.of is not None] + [link.to for link in chain.links]
 
 
-def prior_logits(machine: HelmholtzMachine) -> Tensor:
-    "The logits of the top units under the prior: `(*replicas, units)`."
+def prior_logits(machine: HelmholtzMachine) -> Float[Tensor, "*replicas units"]:
+    "The logits of the top units under the prior."
     nothing = machine.prior.weight.new_empty(*machine.replicas, 1, 0)
     return machine.prior.logits(nothing).squeeze(-2)
 
 # %% ../../nbs/17_sampled.ipynb #14-08
-def walk(chain: Chain, start: Tensor, *, generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
+def walk(
+    chain: Chain, start: Float[Tensor, "*replicas batch _units"], *, generator: torch.Generator
+) -> tuple[
+    list[Float[Tensor, "*replicas batch _units"]],
+    list[Float[Tensor, "*replicas batch _values"]],
+]:
     "For each layer in order its states, and for each sample: p, p of a second chain, p·p', H(Y|X), the guess back."
     back, found = {link.of: link for link in opposite(chain).links}, []
     first, second = (draws(chain, start, sample, generator) for _ in range(2))
@@ -62,8 +70,11 @@ CHUNK = 2**20  # entries of one layer held at a time
 
 def collect(
     chain: Chain, patterns: Patterns, samples: int, *, generator: torch.Generator
-) -> tuple[list[Tensor], list[Tensor]]:
-    "Block averages of each layer, the source included: `(*replicas, BLOCKS, ...)`; and products of units `(*replicas, n, n)`."
+) -> tuple[
+    list[Float[Tensor, "*replicas blocks _means"]],
+    list[Float[Tensor, "*replicas _units _units"]],
+]:
+    "Block averages of each layer, the source included; and products of units."
     machine, rows = chain.machine, -(-samples // BLOCKS)
     size = max(1, CHUNK // (max(machine.sizes) * math.prod(machine.replicas)))
     blocks, pairs = [], [torch.zeros(()) for _ in machine.sizes]
@@ -78,8 +89,11 @@ def collect(
     return [torch.stack(layer, -2) for layer in zip(*blocks, strict=True)], pairs
 
 # %% ../../nbs/17_sampled.ipynb #14-15
-def jackknife(measure: Callable[[list[Tensor]], Tensor], averages: list[Tensor]) -> tuple[Tensor, Tensor]:
-    "A function of averages, corrected for bias, and half its 95 % interval; blocks are the last axis but one."
+def jackknife(
+    measure: Callable[[list[Tensor]], Tensor],
+    averages: list[Float[Tensor, "*replicas blocks _means"]],
+) -> tuple[Float[Tensor, "*replicas values"], Float[Tensor, "*replicas values"]]:
+    "A function of averages, corrected for bias, and half its 95 % interval."
     blocks = averages[0].shape[-2]
     others = 1 - torch.eye(blocks).double()
     whole = measure([a.mean(-2, keepdim=True) for a in averages])
@@ -89,7 +103,9 @@ def jackknife(measure: Callable[[list[Tensor]], Tensor], averages: list[Tensor])
     return (blocks * whole - (blocks - 1) * center).squeeze(-2), float(t_quantile(blocks - 1)) * error
 
 # %% ../../nbs/17_sampled.ipynb #14-19
-def bounds(averages: list[Tensor], known: Tensor) -> Tensor:
+def bounds(
+    averages: list[Float[Tensor, "*replicas blocks _means"]], known: Float[Tensor, "*replicas 1"]
+) -> Float[Tensor, "*replicas blocks bounds"]:
     "For each layer drawn: I lower, I upper, H lower, H upper bound (nats), along the last axis; known is H(source)."
     found, past = [], known
     for a in averages[1:]:
@@ -107,14 +123,16 @@ def _rates(average: Tensor) -> Tensor:
     return (first + second) / 2
 
 
-def source_entropy(chain: Chain, patterns: Patterns) -> Tensor:
-    "H (nats) of the layer a chain starts from, exactly, as `(*replicas, 1)`."
+def source_entropy(chain: Chain, patterns: Patterns) -> Float[Tensor, "*replicas 1"]:
+    "H (nats) of the layer a chain starts from, exactly."
     if chain.way == "generative":
         return logit_entropy(prior_logits(chain.machine).double().cpu()).sum(-1, keepdim=True)
     return torch.tensor([patterns.entropy]).double().expand(*chain.machine.replicas, 1)
 
 # %% ../../nbs/17_sampled.ipynb #14-23
-def activity(average: Tensor) -> Tensor:
+def activity(
+    average: Float[Tensor, "*replicas blocks means"]
+) -> Float[Tensor, "*replicas blocks units"]:
     "The variance over sources of each unit's expected response, from a layer's averages."
     p, q, both = average[..., :-2].chunk(3, -1)
     return both - p * q
@@ -125,7 +143,9 @@ def _count_above(value: Tensor, half: Tensor | float, threshold: float) -> tuple
     return (value > threshold).double().sum(-1), ((value - threshold).abs() <= half).double().sum(-1)
 
 
-def likeness(pairs: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+def likeness(
+    pairs: Float[Tensor, "*replicas units units"], samples: int
+) -> tuple[Float[Tensor, "*replicas units"], Float[Tensor, "*replicas units"]]:
     "Each unit's largest |correlation| with a unit before it, and half its 95 % interval; 0 for constant units."
     mean = pairs.diagonal(dim1=-2, dim2=-1)
     scale = (mean - mean.square()).sqrt()
@@ -135,7 +155,9 @@ def likeness(pairs: Tensor, samples: int) -> tuple[Tensor, Tensor]:
     return r, 1.96 * (1 - r.square()) / samples**0.5
 
 # %% ../../nbs/17_sampled.ipynb #14-27
-def layer_prices(averages: list[Tensor], prior: Tensor) -> Tensor:
+def layer_prices(
+    averages: list[Float[Tensor, "*replicas blocks _means"]], prior: Float[Tensor, "*replicas units"]
+) -> Float[Tensor, "*replicas blocks prices"]:
     "KL of each hidden layer in the ELBO, from the first up, and the ELBO itself: nats, along the last axis."
     p, on, off = _rates(averages[-1]), logsigmoid(prior).unsqueeze(-2), logsigmoid(-prior).unsqueeze(-2)
     expected = [*(a[..., -1] for a in averages[2:]), (p * on + (1 - p) * off).sum(-1)]

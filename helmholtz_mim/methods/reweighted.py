@@ -6,6 +6,7 @@ __all__ = ['log_importance', 'importance', 'Reweighted']
 # %% ../../nbs/20_reweighted.ipynb #16-02
 from dataclasses import dataclass
 
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..arguments import shown, whole
@@ -14,13 +15,17 @@ from ..machine import HelmholtzMachine
 from .wake_sleep import Phase, WakeSleep
 
 # %% ../../nbs/20_reweighted.ipynb #16-05
-def log_importance(machine: HelmholtzMachine, z: list[Tensor]) -> Tensor:
-    "ln p(x, z) − ln q(z | x) of waking patterns, in nats: `(*replicas, rows)`."
+def log_importance(
+    machine: HelmholtzMachine, z: list[Float[Tensor, "*replicas batch _units"]]
+) -> Float[Tensor, "*replicas batch"]:
+    "ln p(x, z) − ln q(z | x) of waking patterns, in nats."
     return log_prob(down(machine), z) - log_prob(up(machine), z)
 
 
-def importance(log_w: Tensor, particles: int) -> Tensor:
-    "Weights of all rows, normalised *for each datum* and divided by the number of data: `(*replicas, rows)`."
+def importance(
+    log_w: Float[Tensor, "*replicas batch"], particles: int
+) -> Float[Tensor, "*replicas batch"]:
+    "Weights of all rows, normalised *for each datum* and divided by the number of data."
     particles, kind = whole("particles", particles), getattr(log_w, "shape", ())
     if not isinstance(log_w, Tensor) or not log_w.is_floating_point() or not log_w.numel() or not kind or kind[-1] % particles:
         raise ValueError(f"log-weights are a floating-point tensor with rows in groups of {particles} particles, not {shown(log_w)}")
@@ -47,11 +52,20 @@ class Reweighted(WakeSleep):
         "Whether there is a night."
         return self.recognition != "wake"
 
-    def weigh(self, log_w: Tensor) -> Tensor:
+    def weigh(
+        self, log_w: Float[Tensor, "*replicas batch"]
+    ) -> Float[Tensor, "*replicas batch"]:
         "The weight of each particle, from ln p − ln q."
         return importance(log_w, self.particles)
 
-    def step_(self, day: Phase, night: Phase, x: Tensor, turn: Tensor, dreams: int) -> None:
+    def step_(
+        self,
+        day: Phase,
+        night: Phase,
+        x: Float[Tensor, "*replicas batch units"],
+        turn: Bool[Tensor, "*replicas batch"],
+        dreams: int,
+    ) -> None:
         "A day with several particles for each datum, and a night."
         x, whose = x.repeat_interleave(self.particles, -2), turn.repeat_interleave(self.particles, -1)
         z = day.draw(x, whose)

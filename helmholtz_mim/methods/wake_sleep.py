@@ -7,9 +7,10 @@ __all__ = ['Phase', 'WakeSleep']
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..chains import Chain, draw, log_prob
+from ..chains import Chain, Units, draw, log_prob
 from ..layers import Generator
 from ..protocol import LocalOptimizer
 from ..rule import Rule, in_turn
@@ -25,19 +26,27 @@ class Phase:
     pupil: LocalOptimizer  # takes the steps of this chain
     uniforms: Generator  # where its random numbers come from
 
-    def draw(self, start: Tensor | int, turn: Tensor) -> list[Tensor]:
-        "Patterns from the data, or so many dreams; the rule decides for those whose turn it is, `(*replicas, batch)`."
+    def draw(
+        self, start: Units | int, turn: Bool[Tensor, "*replicas _batch"]
+    ) -> list[Float[Tensor, "*replicas batch _units"]]:
+        "Patterns from the data, or so many dreams; the rule decides for those whose turn it is."
         return draw(self.chain, start, in_turn(self.rule, turn), self.uniforms)
 
-    def teach_(self, z: list[Tensor], weights: Tensor | None = None) -> None:
-        "One step of all layers of the chain towards patterns: their mean, or by weights `(*replicas, batch)`."
+    def teach_(
+        self,
+        z: list[Float[Tensor, "*replicas batch _units"]],
+        weights: Float[Tensor, "*replicas batch"] | None = None,
+    ) -> None:
+        "One step of all layers of the chain towards patterns: their mean, or by weights."
         self.pupil.teach_(z, weights)
 
-    def log_prob(self, z: list[Tensor]) -> Tensor:
-        "ln of the probability of patterns along the chain, nats: `(*replicas, batch)`."
+    def log_prob(
+        self, z: list[Float[Tensor, "*replicas batch _units"]]
+    ) -> Float[Tensor, "*replicas batch"]:
+        "ln of the probability of patterns along the chain, nats."
         return log_prob(self.chain, z)
 
-    def observe(self, z: list[Tensor]) -> None:
+    def observe(self, z: list[Float[Tensor, "*replicas batch _units"]]) -> None:
         "Show patterns that were used to the rule."
         self.rule.observe(z)
 
@@ -53,7 +62,14 @@ class WakeSleep:
         "How many uniform numbers a day and a night reserve."
         return self.particles * data * sum(sizes[1:]), dreams * sum(sizes)
 
-    def step_(self, day: Phase, night: Phase, x: Tensor, turn: Tensor, dreams: int) -> None:
+    def step_(
+        self,
+        day: Phase,
+        night: Phase,
+        x: Float[Tensor, "*replicas batch units"],
+        turn: Bool[Tensor, "*replicas batch"],
+        dreams: int,
+    ) -> None:
         "A day with data x, and a night."
         z = day.draw(x, turn)
         night.teach_(z)

@@ -11,12 +11,13 @@ from abc import abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Float
 import torch
 from torch import Tensor
 from torch.special import xlogy
 
 from ..arguments import number, shown
-from ..chains import Chain, Link, down, draw, up
+from ..chains import Chain, Link, Units, down, draw, up
 from ..layers import BinaryLayer, Generator, binary_entropy, encode, states, uniforms
 from ..machine import check_binary
 from ..patterns import Patterns
@@ -24,8 +25,13 @@ from ..pushforward import LARGEST, cached_states, inputs_of, log_states, one_thr
 from ..rule import Kernel, Remembering, sample
 
 # %% ../../nbs/13_categorical.ipynb #11-05
-def local_step(layer: BinaryLayer, x: Tensor, weights: Tensor, lr: float) -> Tensor:
-    "ε: the mean fraction of the way to its target that one delta-rule step moves a unit; `(*replicas,)`, in (0, 1)."
+def local_step(
+    layer: BinaryLayer,
+    x: Float[Tensor, "*#replicas inputs below"],
+    weights: Float[Tensor, "*#replicas inputs"],
+    lr: float,
+) -> Float[Tensor, "*#replicas"]:
+    "ε: the mean fraction of the way to its target that one delta-rule step moves a unit; in (0, 1)."
     check_binary(layer, instead="give the rule an epsilon")
     s = layer.logits(x.to(layer.weight)).double()
     p, reach = s.sigmoid(), lr * (x.sum(-1, keepdim=True).double() + (layer.bias is not None))
@@ -41,14 +47,18 @@ def local_step(layer: BinaryLayer, x: Tensor, weights: Tensor, lr: float) -> Ten
     return (weights * (reach * p * fraction + leap).mean(-1) / 2).sum(-1)
 
 # %% ../../nbs/13_categorical.ipynb #11-10
-def unit_gains(p: Tensor, epsilon: Tensor) -> Tensor:
-    "Entropy of each unit after a step towards 0 and towards 1: p `(..., n)` to `(..., n, 2)`."
+def unit_gains(
+    p: Float[Tensor, "*batch units"], epsilon: Float[Tensor, "..."]
+) -> Float[Tensor, "*batch units 2"]:
+    "Entropy of each unit after a step towards 0 and towards 1."
     moved = (1 - epsilon) * p.unsqueeze(-1) + epsilon * torch.arange(2, dtype=p.dtype, device=p.device)
     return binary_entropy(moved.clamp(max=1))  # a sum of probabilities can be an ulp too large
 
 
-def over_states(off_on: Tensor) -> Tensor:
-    "Sums over units of values that depend on each unit's state: `(..., n, 2)` to `(..., 2**n)`."
+def over_states(
+    off_on: Float[Tensor, "*batch units 2"]
+) -> Float[Tensor, "*batch 2**units"]:
+    "Sums over units of values that depend on each unit's state."
     total = off_on.new_zeros(*off_on.shape[:-2], 1)
     for unit in off_on.unbind(-2):
         total = (total.unsqueeze(-1) + unit.unsqueeze(-2)).flatten(-2)
@@ -61,8 +71,10 @@ def _absorbed(c: Tensor, d: Tensor | float) -> Tensor:
     return torch.where(ratio.isfinite(), c * torch.log1p(ratio), 0.0)
 
 
-def categorical_entropy_after(c: Tensor, epsilon: Tensor) -> Tensor:
-    "H_k, the amplified entropy of a table c `(..., 2**m)` after one more use of each of its states."
+def categorical_entropy_after(
+    c: Float[Tensor, "*batch states"], epsilon: Float[Tensor, "..."]
+) -> Float[Tensor, "*batch states"]:
+    "H_k, the amplified entropy of a table c after one more use of each of its states."
     s, amplify = c.sum(-1, keepdim=True), c.shape[-1] / 4
     delta = epsilon / (1 - epsilon) / amplify
     h = s.log() - xlogy(c, c).sum(-1, keepdim=True) / s
@@ -80,7 +92,13 @@ class Estimated(Remembering):
         self.epsilon = None if epsilon is None else number(epsilon)
 
     @abstractmethod
-    def estimate(self, layer: int, p: Tensor | None, z: Tensor, epsilon: Tensor) -> None:
+    def estimate(
+        self,
+        layer: int,
+        p: Float[Tensor, "*replicas rows"] | None,
+        z: Float[Tensor, "*#replicas rows units"],
+        epsilon: Float[Tensor, "*replicas"],
+    ) -> None:
         "Set a layer's memory from its state probabilities p, or from sampled patterns z where p is None."
 
     @one_thread()
@@ -120,7 +138,7 @@ def _drives(
     else:
         z = draw(chain, _some(data, chain, samples, generator) if chain.way == "recognition" else samples, sample, generator)
         for link in links:
-            yield link, z[link.of], torch.tensor(1 / samples).double(), None, z[link.to]  # type: ignore[index]
+            yield link, z[link.of], torch.full((samples,), 1 / samples).double(), None, z[link.to]  # type: ignore[index]
 
 
 def _some(data: Patterns, chain: Chain, count: int, generator: Generator) -> Tensor:
@@ -160,7 +178,13 @@ class CategoricalMIM(Estimated):
             )
         return {"share": 1, "sharpness": 1, "epsilon": 1, "mass": 1, "usual": units, "table": 2**units}
 
-    def estimate(self, layer: int, p: Tensor | None, z: Tensor, epsilon: Tensor) -> None:
+    def estimate(
+        self,
+        layer: int,
+        p: Float[Tensor, "*replicas rows"] | None,
+        z: Float[Tensor, "*#replicas rows units"],
+        epsilon: Float[Tensor, "*replicas"],
+    ) -> None:
         "Table and frequencies as they are now, with total mass 1."
         if not (epsilon < 1).all():
             raise ValueError(f"one step moves the units of layer {layer} all the way: lower the learning rate, or give the rule an epsilon")
@@ -174,16 +198,16 @@ class CategoricalMIM(Estimated):
         m.usual.copy_(p @ z.double())
         m.table.copy_(p)
 
-    def scores(self, layer: int, p: Tensor) -> Tensor:
-        "I_k, the information after allocating each state: p `(*replicas, batch, n)` to `(*replicas, batch, 2**n)`."
+    def scores(self, layer: int, p: Units) -> Float[Tensor, "*replicas batch 2**units"]:
+        "I_k, the information after allocating each state."
         m = self.recall(layer)
         epsilon, usual, table = (part.unsqueeze(-2) for part in (m.epsilon, m.usual, m.table))
         h = self.share * categorical_entropy_after(table, epsilon) if self.share else torch.zeros_like(table)
         off_on = (1 - self.share) * unit_gains(usual, epsilon.unsqueeze(-1)) - unit_gains(p.double(), epsilon.unsqueeze(-1))
         return h + over_states(off_on)
 
-    def __call__(self, layer: int, p: Tensor, u: Tensor) -> Tensor:
-        "The allocated pattern of each datum, shaped as p."
+    def __call__(self, layer: int, p: Units, u: Units | None) -> Units:
+        "The allocated pattern of each datum."
         scores = self.scores(layer, p)
         if self.deterministic:
             k = scores.argmax(-1)
@@ -191,10 +215,11 @@ class CategoricalMIM(Estimated):
             low, high = scores.amin(-1, keepdim=True), scores.amax(-1, keepdim=True)
             raised = torch.where(high > low, self.sharpness * (scores - low) / (high - low), 0.0)
             weights = raised.exp().cumsum(-1)
-            k = torch.searchsorted(weights, u[..., :1].double() * weights[..., -1:], right=True)[..., 0].clamp(max=scores.shape[-1] - 1)
+            aim = u[..., :1].double() * weights[..., -1:]  # type: ignore[index]
+            k = torch.searchsorted(weights, aim, right=True)[..., 0].clamp(max=scores.shape[-1] - 1)
         return states(p.shape[-1]).to(p)[k]
 
-    def observe(self, z: list[Tensor]) -> None:
+    def observe(self, z: list[Float[Tensor, "*replicas batch _units"]]) -> None:
         "Add mass δ s to the states that were used, and move the frequencies."
         for layer, m in self.memory.layers.items():
             y = z[layer].double()

@@ -8,11 +8,12 @@ __all__ = ['Threshold', 'FactorialMIM', 'tempered', 'allocate_by_habit', 'update
 import math
 from collections.abc import Callable
 
+from jaxtyping import Float
 import torch
 from torch import Tensor
 
 from ..arguments import check_functions, number, shown
-from ..chains import Chain
+from ..chains import Chain, Units
 from ..layers import Generator
 from ..patterns import Patterns
 from ..rule import Kernel
@@ -52,25 +53,32 @@ class FactorialMIM(Estimated):
         if self.threshold is None:
             super().begin(chain, data, lr, uniforms)
 
-    def estimate(self, layer: int, p: Tensor | None, z: Tensor, epsilon: Tensor) -> None:
+    def estimate(
+        self,
+        layer: int,
+        p: Float[Tensor, "*replicas rows"] | None,
+        z: Float[Tensor, "*#replicas rows units"],
+        epsilon: Float[Tensor, "*replicas"],
+    ) -> None:
         "Frequencies as they are now."
         m = self.recall(layer)
         m.alpha[:], m.beta[:], m.sums[:] = self.alpha, self.beta, 0.0
         m.epsilon.copy_(epsilon.unsqueeze(-1))
         m.usual.copy_(z.double().mean(-2) if p is None else p @ z.double())
 
-    def usual(self, layer: int, p: Tensor) -> Tensor:
-        "The threshold of each unit, `(*replicas, batch or 1, n)`."
+    def usual(self, layer: int, p: Units) -> Float[Tensor, "*replicas #batch units"]:
+        "The threshold of each unit, for each datum or one for all."
         return self.threshold(p) if self.threshold else self.recall(layer).usual.unsqueeze(-2)
 
-    def __call__(self, layer: int, p: Tensor, u: Tensor) -> Tensor:
-        "Bits, shaped as p."
+    def __call__(self, layer: int, p: Units, u: Units | None) -> Units:
+        "1 where a unit is likelier to fire than usual."
         t = self.usual(layer, p)
         if self.deterministic:
             return (p > t).to(p)
-        return (u < tempered(p.double(), t, self.alpha, self.beta).sigmoid()).to(p)
+        s = tempered(p.double(), t, self.alpha, self.beta)
+        return (u < s.sigmoid()).to(p)  # type: ignore[operator]
 
-    def observe(self, z: list[Tensor]) -> None:
+    def observe(self, z: list[Float[Tensor, "*replicas batch _units"]]) -> None:
         "Move the frequencies towards the patterns that were used."
         for layer, m in self.memory.layers.items() if self.threshold is None else ():
             m.usual += m.epsilon * (z[layer].double().mean(-2) - m.usual)
@@ -83,7 +91,9 @@ class FactorialMIM(Estimated):
         return Kernel(allocate_by_habit, update_habit, *memory, width=lambda units: sum(self.fields(units).values()))
 
 # %% ../../nbs/14_factorial.ipynb #12-12a
-def tempered(p: Tensor, t: Tensor, alpha: float, beta: float) -> Tensor:
+def tempered(
+    p: Float[Tensor, "*#shape"], t: Float[Tensor, "*#shape"], alpha: float, beta: float
+) -> Float[Tensor, "*#shape"]:
     "α logit p − β logit t, where a weight of 0 leaves nothing of its term, and p = t = 0 or 1 is the limit along p = t."
     p, t = torch.broadcast_tensors(p.logit(), t.clamp(max=1).logit())
     zero = torch.zeros_like(p)
@@ -118,21 +128,21 @@ def update_habit(layer, y, rows, left, memory):
             sums[j] = 0.0
 
 # %% ../../nbs/14_factorial.ipynb #12-19
-def soft_mean(p: Tensor) -> Tensor:
-    "The batch mean of the probabilities: `(..., 1, n)`."
+def soft_mean(p: Units) -> Float[Tensor, "*replicas 1 units"]:
+    "The batch mean of the probabilities."
     return p.mean(-2, keepdim=True)
 
 
-def leave_one_out(p: Tensor) -> Tensor:
-    "For each datum the mean over the others of its batch: `(..., batch, n)`."
+def leave_one_out(p: Units) -> Units:
+    "For each datum the mean over the others of its batch."
     batch = p.shape[-2]
     if batch < 2:
         raise ValueError("leaving one out needs batches of at least two")
     return (p.sum(-2, keepdim=True) - p) / (batch - 1)
 
 
-def self_consistent(p: Tensor) -> Tensor:
-    "The threshold above which exactly the top k* data of the batch lie, by one sort: `(..., 1, n)`."
+def self_consistent(p: Units) -> Float[Tensor, "*replicas 1 units"]:
+    "The threshold above which exactly the top k* data of the batch lie, by one sort."
     batch = p.shape[-2]
     falling = torch.cat([p.sort(-2, descending=True).values, torch.zeros_like(p[..., :1, :])], -2)
     rank = torch.arange(1, batch + 1, dtype=p.dtype, device=p.device).unsqueeze(-1) / batch

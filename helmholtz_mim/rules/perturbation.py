@@ -7,10 +7,9 @@ __all__ = ['Flip', 'allocate_by_flips']
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from ..arguments import number, shown
-from ..chains import Chain
+from ..chains import Chain, Units
 from ..layers import toss
 from ..rule import Kernel, Rule
 
@@ -26,7 +25,7 @@ class Flip(Rule):
             raise ValueError(f"the rate of flipping lies between 0 and 1, not at {shown(self.rate)}")
         object.__setattr__(self, "rate", number(self.rate))
 
-    def __call__(self, layer: int, p: Tensor, u: Tensor) -> Tensor:
+    def __call__(self, layer: int, p: Units, u: Units) -> Units:
         "Bits that are on with probability p + rate (1 − 2p)."
         return toss(p + self.rate * (1 - 2 * p), u)
 
