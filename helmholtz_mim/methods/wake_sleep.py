@@ -27,11 +27,11 @@ class Phase:
 
     def draw(self, start: Tensor | int, turn: Tensor) -> list[Tensor]:
         "Patterns from the data, or so many dreams; the rule decides for those whose turn it is, `(*replicas, batch)`."
-        return draw(self.chain, start, in_turn(self.rule, turn), self.uniforms)
+        return draw(self.chain, start, in_turn(self.rule, turn), self.uniforms)  # type: ignore[arg-type]
 
     def teach_(self, z: list[Tensor], weights: Tensor | None = None) -> None:
         "One step of all layers of the chain towards patterns: their mean, or by weights `(*replicas, batch)`."
-        self.pupil.teach_(z, weights)
+        self.pupil.teach_(z, weights)  # type: ignore[union-attr]
 
     def log_prob(self, z: list[Tensor]) -> Tensor:
         "ln of the probability of patterns along the chain, nats: `(*replicas, batch)`."
