@@ -168,6 +168,9 @@ def test_runs_on_mnist_are_judged_and_what_is_missing_is_made(tmp_path, monkeypa
     monkeypatch.setattr(online, "edge_quality", None)
     online.complete_online(runs, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".csv"} == first
+    with monkeypatch.context() as nothing_left_to_do:
+        nothing_left_to_do.setattr(online, "mnist", None)
+        online.complete_online(runs, tmp_path)
     assert set(online.mnist_classifier(torch.Generator().manual_seed(0))(grey.round()).tolist()) <= {0, 1}
 
 

@@ -2,9 +2,8 @@
 
 # %% auto #0
 __all__ = ['PLAIN', 'RWS', 'ANNEALED', 'METHODS', 'VARIANTS', 'NAMES', 'WIDTHS', 'SMALL', 'SWITCHES', 'KEPT', 'FURTHER',
-           'QUALITY', 'mim', 'Recipe', 'StaticRun', 'trace', 'train_static', 'evaluate_static', 'static_store',
-           'perform_static', 'search_runs', 'shape_runs', 'static_runs', 'long_runs', 'perform_further',
-           'perform_quality', 'kept']
+           'QUALITY', 'Recipe', 'StaticRun', 'static_store', 'perform_static', 'kept', 'search_runs', 'shape_runs',
+           'static_runs', 'long_runs', 'perform_further', 'perform_quality']
 
 # %% ../../nbs/24_static.ipynb #18a-02
 import warnings
@@ -37,7 +36,7 @@ from ..training import train
 
 
 # %% ../../nbs/24_static.ipynb #18a-04
-def mim() -> FactorialMIM:
+def _mim() -> FactorialMIM:
     "MIM that measures the usual on the batch at hand."
     return FactorialMIM(threshold=leave_one_out)
 
@@ -60,19 +59,19 @@ RWS, ANNEALED = Reweighted(5, "both"), {"fraction": 0.1, "anneal": 0.7}
 METHODS = {
     "wake-sleep": Recipe(lambda: sample, "wake-sleep", {}, 0.005),
     "flip": Recipe(Flip, "perturbation", {"fraction": 0.1}, 0.007),
-    "mim": Recipe(mim, "MIM, factorial", {"fraction": 0.1}, 0.007),
-    "mim annealed": Recipe(mim, "MIM, annealed", ANNEALED, 0.007),
+    "mim": Recipe(_mim, "MIM, factorial", {"fraction": 0.1}, 0.007),
+    "mim annealed": Recipe(_mim, "MIM, annealed", ANNEALED, 0.007),
     "rws": Recipe(lambda: sample, "RWS, 5 particles", {}, 0.005, RWS),
-    "rws + mim": Recipe(mim, "RWS + MIM", ANNEALED, 0.005, RWS),
+    "rws + mim": Recipe(_mim, "RWS + MIM", ANNEALED, 0.005, RWS),
 }
 VARIANTS = {
     "mim self-consistent": Recipe(partial(FactorialMIM, threshold=self_consistent), "MIM, self-consistent", {"fraction": 0.1}),
-    "mim by a coin": Recipe(partial(FactorialMIM, 1.0, 1.0, threshold=leave_one_out), "MIM, by a coin", {"fraction": 0.1}),
-    "mim by a sharp coin": Recipe(partial(FactorialMIM, 3.0, 3.0, threshold=leave_one_out), "MIM, by a sharp coin", {"fraction": 0.1}),
+    "mim by a coin": Recipe(partial(FactorialMIM, 1.0, 1.0, threshold=leave_one_out), "MIM, stochastic", {"fraction": 0.1}),
+    "mim by a sharp coin": Recipe(partial(FactorialMIM, 3.0, 3.0, threshold=leave_one_out), "MIM, sharply stochastic", {"fraction": 0.1}),
 }
 NAMES = {name: recipe.label for name, recipe in (METHODS | VARIANTS).items()}
 
-
+# %% ../../nbs/24_static.ipynb #18a-04b
 @dataclass(frozen=True)
 class StaticRun:
     "One machine trained on the static digits."
@@ -108,7 +107,7 @@ class StaticRun:
 
 
 # %% ../../nbs/24_static.ipynb #18a-06
-def trace(machine: HelmholtzMachine, some: Patterns) -> pd.DataFrame:
+def _trace(machine: HelmholtzMachine, some: Patterns) -> pd.DataFrame:
     "Active units and information bounds of the recognising layers, and L_10 of those patterns."
     report = sampled_report(machine, some, samples=1000, generator=torch.Generator().manual_seed(0))
     kept = report[(report.direction == "recognition") & report.measure.isin(["active", "I upper bound"])]
@@ -116,17 +115,17 @@ def trace(machine: HelmholtzMachine, some: Patterns) -> pd.DataFrame:
     return pd.concat([kept, kept[:1].assign(layer=0, measure="L10", value=nats)], ignore_index=True)
 
 
-def train_static(run: StaticRun) -> tuple[HelmholtzMachine, pd.DataFrame]:
+def _train_static(run: StaticRun) -> tuple[HelmholtzMachine, pd.DataFrame]:
     "The trained machine, and its history."
     machine = HelmholtzMachine((784, *run.hidden), bias=True)
     some = Patterns(mnist("valid", "static").bits[::20])
     recipe = (METHODS | VARIANTS)[run.method]
     axes: dict[str, Any] = dict(allocate=recipe.make(), method=recipe.method, optimizer=Adam(schedule="linear"), engine="batched")
-    axes |= dict(report=lambda machine, _: trace(machine, some), generator=torch.Generator().manual_seed(run.seed))
+    axes |= dict(report=lambda machine, _: _trace(machine, some), generator=torch.Generator().manual_seed(run.seed))
     return machine, train(machine, mnist("train", "static"), run.config, **axes)
 
 
-def evaluate_static(machine: HelmholtzMachine, run: StaticRun) -> pd.DataFrame:
+def _evaluate_static(machine: HelmholtzMachine, run: StaticRun) -> pd.DataFrame:
     "The ladder of log-likelihoods of so many digits, spread over the set."
     x = mnist(run.split, "static").bits
     counts = [10**k for k in range(20) if 10**k <= run.particles]
@@ -134,7 +133,7 @@ def evaluate_static(machine: HelmholtzMachine, run: StaticRun) -> pd.DataFrame:
         warnings.filterwarnings("ignore", "the log-likelihood still climbs")  # the chapter shows by how much
         return ladder(machine, x[:: len(x) // run.count], counts, generator=torch.Generator().manual_seed(1))
 
-# %% ../../nbs/24_static.ipynb #18a-08
+# %% ../../nbs/24_static.ipynb #18a-08b
 def static_store(folder: Path) -> Store:
     "The store of the runs on static MNIST: ladders, and of the kind `history.csv` what was measured on the way."
     return Store(Path(folder), "helmholtz-mim table static")
@@ -142,14 +141,22 @@ def static_store(folder: Path) -> Store:
 
 def perform_static(run: StaticRun, store: Store) -> None:
     "Train and evaluate; of runs in `KEPT` the weights are kept too, in half precision."
-    machine, history = train_static(run)
+    machine, history = _train_static(run)
     store.write(run, history.drop(columns=["replica", "direction"]), "history.csv")
     keep_dreams(run, dream(machine, 100, generator=torch.Generator().manual_seed(2))[0], store)
     if run in KEPT:
         save(deepcopy(machine).half(), store.path(run, "safetensors"), **store.record(run))
-    store.write(run, evaluate_static(machine, run))
+    store.write(run, _evaluate_static(machine, run))
 
 
+def kept(run: StaticRun, store: Store) -> HelmholtzMachine:
+    "The machine of a run whose weights are kept."
+    store.finished([run], "safetensors")
+    path = store.path(run, "safetensors")
+    store.check(run, read(path)[1]["notes"], path)
+    return load(path).float()
+
+# %% ../../nbs/24_static.ipynb #18a-08
 WIDTHS = [(200, 200, 200), (200, 200), (200,)]
 
 
@@ -189,30 +196,24 @@ SMALL = (100, 40, 12)  # small enough for a page
 SWITCHES = [StaticRun(method, SMALL, epochs=30, lr=METHODS[method].lr) for method in ("mim", "wake-sleep")]
 KEPT = [*long_runs(seeds=1), *SWITCHES]
 
-
+# %% ../../nbs/24_static.ipynb #18a-37a
 FURTHER = Summary("further", tuple(replace(run, particles=10_000) for run in long_runs(seeds=1)))  # their ladders, higher up
-QUALITY = Summary("quality", tuple(long_runs(seeds=1)))  # of their dreams
 
 
 def perform_further(summary: Summary, store: Store) -> None:
     "Take the ladders of kept machines further, with the weights as stored (in half precision)."
     machines = (kept(replace(run, particles=StaticRun.particles), store) for run in summary.runs)
-    ladders = {run.method: evaluate_static(machine, run) for run, machine in zip(summary.runs, machines, strict=True)}
+    ladders = {run.method: _evaluate_static(machine, run) for run, machine in zip(summary.runs, machines, strict=True)}
     store.write(summary, pd.concat(ladders, names=["method"]).reset_index("method"))
+
+# %% ../../nbs/24_static.ipynb #18a-45a
+QUALITY = Summary("quality", tuple(long_runs(seeds=1)))  # of their dreams
 
 
 def perform_quality(summary: Summary, store: Store) -> None:
-    "Compare two thousand dreams of kept machines with test digits, and other test digits, and coins that know each pixel's rate."
+    "Compare two thousand dreams of kept machines with test digits, and other test digits, and independent pixels."
     data = mnist_classifier(torch.Generator().manual_seed(0)), mnist("train", "static"), mnist("test", "static")
     generators = {run: torch.Generator().manual_seed(3) for run in summary.runs}
     dreams = {run.method: dream(kept(run, store), len(data[2]) // 5, generator=g)[0] for run, g in generators.items()}
     quality = {name: mnist_quality(images, *data) for name, images in dreams.items()}
     store.write(summary, pd.concat([pd.concat(quality, names=["scheme"]), edge_quality(*data)]).reset_index("scheme"))
-
-
-def kept(run: StaticRun, store: Store) -> HelmholtzMachine:
-    "The machine of a run whose weights are kept."
-    store.finished([run], "safetensors")
-    path = store.path(run, "safetensors")
-    store.check(run, read(path)[1]["notes"], path)
-    return load(path).float()

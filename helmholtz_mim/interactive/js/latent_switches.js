@@ -146,7 +146,7 @@ function render({ model, el }) {
       what.update(Object.assign(difference, { signed: true }));
       what.words.textContent = `what switch ${touched + 1} adds (orange) and takes away (blue)`;
       const flipped = changed.slice(1).map((count, l) => `${count} of the ${sizes[l + 1]} units of layer ${l + 1}`).reverse().join(", ");
-      const effects = compare ? `The same coins now give ${flipped} (outlined) and ${changed[0]} of the ${pixels} pixels another value. ` : "";
+      const effects = compare ? `The same random numbers now give ${flipped} (outlined) and ${changed[0]} of the ${pixels} pixels another value. ` : "";
       words.textContent = `Switch ${touched + 1} is ${bits[touched] ? "on" : "off"}. ${effects}In the mean picture it moves ${ink.toFixed(1)} of ${pixels} pixels of ink.`;
       if (compare) say(words.textContent);
       publish({ top: [...bits], machine: name, seed, p: p.slice(0, top), dream: z[0], mean: [...now], effect: [...difference] });
