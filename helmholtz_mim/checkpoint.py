@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from .arguments import number, shown
+from .engines.reference import Stateful, gather, scatter
 from .files import file_path, read_tensors, write_tensors
 from .store import describe, digest, in_words, walk
-from .engines.reference import Stateful, gather, scatter
 from .training import Run
 
 # %% ../nbs/33_checkpoint.ipynb #19-09

@@ -193,7 +193,7 @@ def generative_blocks(machine: HelmholtzMachine) -> list[torch.Tensor]:
         blocks.append(torch.cat([layer.weight.mT, bias.unsqueeze(-2)], -2))
     return blocks
 
-
+# %% ../../nbs/38_gallery.ipynb #g-26b
 def latent_switches(
     machines: dict[str, HelmholtzMachine],  # by name, all of the same sizes
     top: Sequence[float],  # the bits of the top layer to begin with
@@ -210,7 +210,7 @@ def latent_switches(
         "the mean of many dreams with the same switches, and what the last switch adds to it and takes away."
     )
     caption = (
-        "Flip the switches of the top layer. Orange: the probability of each unit below; dot: its coin fell on one. "
+        "Flip the switches of the top layer. Orange: the probability of each unit below; dot: it fires. "
         "Where layers are alive, a switch adds and takes away strokes; where they have collapsed, it hardly matters."
     )
     return Interactive("latent_switches", state, alt, caption, picture)
