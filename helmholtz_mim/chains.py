@@ -20,19 +20,43 @@ from .machine import HelmholtzMachine
 class Layer(Protocol):
     "What predicts the units of a layer, independently of each other: a `BinaryLayer`, or one of your own."
 
-    def logits(self, x: Tensor) -> Tensor: ...  # (*replicas, batch, n_in) to (*replicas, batch, n_out)
+    def logits(
+        self, x: Float[Tensor, "*#replicas batch below"]
+    ) -> Float[Tensor, "*#replicas batch units"]:
+        "The input of every unit."
 
-    def __call__(self, x: Tensor) -> Tensor: ...  # the probabilities that units fire, shaped as logits
+    def __call__(
+        self, x: Float[Tensor, "*#replicas batch below"]
+    ) -> Float[Tensor, "*#replicas batch units"]:
+        "The probabilities that units fire."
 
-    def log_prob(self, y: Tensor, x: Tensor) -> Tensor: ...  # ln p(y | x), nats: (*replicas, batch)
+    def log_prob(
+        self,
+        y: Float[Tensor, "*#replicas batch units"],
+        x: Float[Tensor, "*#replicas batch below"],
+    ) -> Float[Tensor, "*#replicas batch"]:
+        "ln p(y | x), nats."
 
-    def buffers(self) -> Iterator[Tensor]: ...  # its weights, in the order of `ascent`
+    def buffers(self) -> Iterator[Float[Tensor, "..."]]:
+        "The weights, in the order of `ascent`."
 
     def ascent(
-        self, y: Tensor, x: Tensor, lr: float = 1.0, weights: Tensor | None = None
-    ) -> list[Tensor]: ...  # lr times the gradient of the mean log_prob, or of its sum by weights
+        self,
+        y: Float[Tensor, "*#replicas batch units"],
+        x: Float[Tensor, "*#replicas batch below"],
+        lr: float = 1.0,
+        weights: Float[Tensor, "*#replicas batch"] | None = None,
+    ) -> list[Float[Tensor, "..."]]:
+        "lr times the gradient of the mean log_prob, or of its sum by weights, for each of the weights."
 
-    def learn_(self, y: Tensor, x: Tensor, lr: float, weights: Tensor | None = None) -> None: ...  # adds it
+    def learn_(
+        self,
+        y: Float[Tensor, "*#replicas batch units"],
+        x: Float[Tensor, "*#replicas batch below"],
+        lr: float,
+        weights: Float[Tensor, "*#replicas batch"] | None = None,
+    ) -> None:
+        "Add that."
 
 
 class Link(NamedTuple):
