@@ -119,12 +119,13 @@ def online_store(folder: Path, kind: str = "csv") -> Store:
 
 def complete_online(runs: Iterable[OnlineRun], folder: Path, *, resume: bool = True) -> None:
     "Train and evaluate; for each run two tables and a sheet of the first hundred dreams of its first seed."
-    seen, unseen, classifier = mnist("train"), mnist("test"), cache(mnist_classifier)
+    images, classifier = cache(mnist), cache(mnist_classifier)  # asked for when a run is missing
 
     def edges(summary: Summary, store: Store) -> None:
-        store.write(summary, edge_quality(classifier(), seen, unseen).reset_index("scheme"))
+        store.write(summary, edge_quality(classifier(), images("train"), images("test")).reset_index("scheme"))
 
     def perform(run: OnlineRun, store: Store) -> None:
+        seen, unseen = images("train"), images("test")
         machine = train_online(run, seen)
         keep_dreams(run, dream(machine, 100, generator=torch.Generator().manual_seed(2))[0][0], store)
         more = dream(machine, len(unseen) // 5, generator=torch.Generator().manual_seed(3))[0]
