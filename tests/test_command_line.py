@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -131,6 +132,17 @@ def test_a_saved_machine_is_evaluated_and_dreams(folder, capsys):
     main("sample run/machine.safetensors --count 7 --replica 1 --out sheet/dreams.png".split())
     assert (folder / "sheet/dreams.png").read_bytes().startswith(b"\x89PNG")
     assert "use --force" in refusal("sample run/machine.safetensors --out sheet/dreams.png".split())
+
+
+@pytest.mark.parametrize("name", cli.TABLES)
+def test_the_tables_of_the_book_are_all_there(name, folder, monkeypatch, capsys):
+    """What the repository holds is found, and printed without images and without a single run."""
+    monkeypatch.setattr("helmholtz_mim.data.images.mnist_file", lambda name, **options: pytest.fail(f"{name} is read"))
+    stored = shutil.copytree(ROOT / "results" / name, folder / name)
+    before = {path.name: path.read_bytes() for path in stored.rglob("*") if path.is_file()}
+    main(["table", name, "--out", "."])
+    assert {path.name: path.read_bytes() for path in stored.rglob("*") if path.is_file()} == before
+    assert "MIM" in capsys.readouterr().out
 
 
 MISTAKES = {

@@ -18,8 +18,7 @@ import json
 import torch
 from helmholtz_mim import BinaryLayer, HelmholtzMachine, exact_report, well_formed
 from helmholtz_mim.data.worlds import SIZES
-from helmholtz_mim.experiments.collapse import collapse_lab
-from helmholtz_mim.measures.exact import channel_inspector
+from helmholtz_mim.interactive.gallery import channel_inspector, collapse_lab
 
 layer = BinaryLayer(3, 2)
 layer.weight.normal_(generator=torch.Generator().manual_seed(0))
