@@ -42,7 +42,7 @@ def walk(replicas):
     import torch
 
     import helmholtz_mim as hm
-    from helmholtz_mim import chains, pushforward
+    from helmholtz_mim import chains, protocol, pushforward
     from helmholtz_mim.measures import exact, likelihood, meaning
     from helmholtz_mim.methods import reweighted, wake_sleep
     from helmholtz_mim.rules import categorical, factorial
@@ -62,7 +62,8 @@ def walk(replicas):
     for learn in (hm.learn_generative_, hm.learn_recognition_):
         learn(machine, z, 0.1), learn(machine, z, 0.1, weights)
     list(chains.draws(chains.up(machine), z[0], hm.sample, g))
-    phase = wake_sleep.Phase(chains.up(machine), hm.FactorialMIM(threshold=factorial.soft_mean), uniforms=g)
+    pupil = protocol.LocalOptimizer(chains.up(machine), hm.SGD(), 0.1)
+    phase = wake_sleep.Phase(pupil.chain, hm.FactorialMIM(threshold=factorial.soft_mean), pupil, g)
     phase.draw(z[0], turn), phase.observe(z), phase.log_prob(z)
 
     # training
@@ -90,7 +91,7 @@ def walk(replicas):
     hm.kl(p[1], q[1]), hm.entropy(p[1]), exact.clamped_kl(p[0], q[0])
     hm.channel(layer), hm.mutual_information(layer, p[0]), hm.exact_report(machine, patterns)
     s = pushforward.double_logits(layer, x)
-    pushforward.push_in_logs(torch.zeros(3), s), pushforward.table(s), pushforward.log_table(s)
+    pushforward.push_in_logs(torch.zeros(3), s), pushforward.log_table(s)
     hm.sampled_report(machine, patterns, samples=80, generator=g)
     likelihood.ladder(machine, patterns, (1, 2), generator=g), hm.log_likelihood(machine, x, 3, generator=g)
     likelihood.effective_sample_size(machine, x, 3, generator=g), likelihood.exact_log_likelihood(machine, x)
