@@ -132,7 +132,7 @@ def film_layers(
     for k, (text, color) in enumerate(captions):
         headline.set(text=text, color=color)
         for (above, below), p, q in zip(stairs, up[k], down[k]):
-            _ = above.set_data(p), below.set_data(-q)
+            above.set_data(p), below.set_data(-q)
         for line, curve in zip(lines, curves.T):
             line.set_data(times[: k + 1], curve[: k + 1])
         canvas.draw()
