@@ -190,7 +190,7 @@ class _Buffers(NamedTuple):
     p: np.ndarray
     u: np.ndarray
     on: np.ndarray
-    count: np.ndarray
+    counts: np.ndarray
 
 
 @machine_code(njit, forceinline=True)
