@@ -148,7 +148,7 @@ class Train:
     every: int = 10  # each so many-th step is the scheme's
     report_every: int = 10  # epochs between two reports
     measure: Literal["auto", "exact", "losses"] = "auto"  # what to report; auto: exact if layers are narrow enough
-    engine: str = "auto"  # auto, compiled or torch
+    engine: str = "auto"  # auto, compiled, torch, or one of your own as module:Class
     checkpoint_minutes: float = 0.0  # minutes between two checkpoints, taken at the end of an epoch; 0: none
     resume: bool = False  # go on from the checkpoint that a killed run has left in the folder, if there is one
     out: Path = Path("runs")  # folder for the results

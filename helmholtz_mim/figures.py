@@ -132,7 +132,7 @@ def film_layers(
     for k, (text, color) in enumerate(captions):
         headline.set(text=text, color=color)
         for (above, below), p, q in zip(stairs, up[k], down[k]):
-            _ = above.set_data(p), below.set_data(-q)
+            above.set_data(p), below.set_data(-q)
         for line, curve in zip(lines, curves.T):
             line.set_data(times[: k + 1], curve[: k + 1])
         canvas.draw()
@@ -142,10 +142,10 @@ def film_layers(
     return Film(_one_palette(frames, colors), [*(2000 if turn else 120 for turn in turns), 4000])
 
 
-def _gathered(p, bars: int = 64) -> np.ndarray:
-    "Square roots of the probabilities of at most so many groups of neighbouring states."
+def _gathered(p) -> np.ndarray:
+    "Square roots of the probabilities of at most 64 groups of neighbouring states."
     p = np.asarray(p, float)
-    return np.sqrt(p.reshape(min(bars, len(p)), -1).sum(1))
+    return np.sqrt(p.reshape(min(64, len(p)), -1).sum(1))
 
 
 def _still_layers(fig, heights):

@@ -158,7 +158,7 @@ class Memory:
     def __getitem__(self, layer: int) -> SimpleNamespace:
         return self.layers[layer]
 
-
+# %% ../nbs/26_rule.ipynb #ru-17c
 class Remembering(Rule):
     "A rule with a memory, which belongs to one chain of one machine."
 

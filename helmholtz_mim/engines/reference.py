@@ -46,7 +46,7 @@ def scatter(parts: Mapping[str, Stateful], state: Mapping[str, Tensor]) -> None:
         prefix = f"{part}."
         keeper.load_state_dict({name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)})
 
-
+# %% ../../nbs/28_engines.ipynb #en-05d
 @dataclass(frozen=True)
 class Setup:
     "Everything about a run of training."
