@@ -329,7 +329,7 @@ RULE_CASES = {
     ),
     "a scheme that nobody has": (lambda: scheme("mime"), "did you mean '(.*)'", scheme),
 }
-ADVISED = r"give one, such as (\w+)\((?:(\w+)=)?([\d.]+)\)$"
+ADVISED = r"such as .*?(\w+)\((?:(\w+)=)?([\d.]+)\), not"
 
 
 def built(name, option, number):
@@ -356,6 +356,8 @@ PROTOCOL_CASES = {
         "give one of the two",
         lambda: TrainConfig(1, every=2),
     ),
+    "momentum": (lambda: SGD(momentum=2), "lies between 0 and 1", lambda: SGD(momentum=0.5)),
+    "decay": (lambda: Adam(decay=-1), "a number of at least 0", lambda: Adam(decay=0.1)),
     "the optimiser's lr": (lambda: Adam(0), "lr is a positive number", lambda: Adam(0.1)),
     "schedule": (
         lambda: Adam(schedule="linearly"),

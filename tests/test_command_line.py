@@ -86,7 +86,8 @@ def test_nothing_is_overwritten_without_force(folder):
     assert (folder / "run/history.csv").read_bytes() != before["history.csv"]
 
 
-def test_a_report_has_a_row_for_each_layer_and_direction(capsys):
+def test_a_report_has_a_row_for_each_layer_and_direction(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "88")
     main(TINY)
     capsys.readouterr()
     main(["report", "run/machine.safetensors"])

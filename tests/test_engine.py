@@ -44,7 +44,8 @@ WORLDS = {  # neither has a whole number of batches of ten
 def trained(engine, world, batch, dreams, bias=False, scale=0.0, replicas=(), steps=1000, machine=None, seed=7, **options):
     """A machine after at least so many steps."""
     machine = machine or HelmholtzMachine((8, 5, 3), bias=bias, replicas=replicas).double()
-    machine.randomise_(scale, generator=torch.Generator().manual_seed(seed + 1000))
+    if scale:
+        machine.randomise_(scale, generator=torch.Generator().manual_seed(seed + 1000))
     epochs = -(-steps // -(-world.epoch // batch))
     config = TrainConfig(epochs, batch, dreams, every=options.pop("every", 10), report_every=epochs)
     train(machine, world, config, engine=engine, generator=torch.Generator().manual_seed(seed), **options)
@@ -241,7 +242,7 @@ def test_layers_of_another_kind_are_left_to_the_reference(part, engine):
 
 @pytest.mark.parametrize("engine", ["compiled", "batched"])
 def test_layers_of_other_sizes_are_refused(engine):
-    with pytest.raises(NotApplicable, match="of other sizes"):
+    with pytest.raises(NotApplicable, match="own sizes, not of others"):
         trained(engine, WORLDS["even"], 1, 1, machine=with_another("recognition", BinaryLayer(8, 4)), steps=10)
 
 

@@ -20,8 +20,10 @@ from helmholtz_mim import (
     Phases,
     Reweighted,
     Rule,
+    SGD,
     Stream,
     TrainConfig,
+    WakeSleep,
     down,
     sample,
     states,
@@ -31,7 +33,10 @@ from helmholtz_mim import (
 from helmholtz_mim.engines import compiled
 from helmholtz_mim.engines.reference import Setup
 from helmholtz_mim.rule import phases
-from helmholtz_mim.training import PLAIN, STEPS, Trainer, start
+from helmholtz_mim.training import Trainer, start
+
+
+PLAIN, STEPS = WakeSleep(), SGD()
 
 
 def trainer_of(engine, machine, world, config, allocate=sample, method=PLAIN, optimizer=STEPS):

@@ -152,7 +152,7 @@ def test_a_rule_is_compared(sharpened):
 def test_a_rule_is_drawn_among_the_others(sharpened, tmp_path):
     schemes = ("wake-sleep", SHARPENED)
     table = dynamics(tmp_path, seeds=2, pretrain=1, epochs=2, reports=2, schemes=schemes, processes=2)
-    legend = draw_dynamics(table).axes[0].get_legend()
+    legend = draw_dynamics(table).legends[0]
     shown = {
         text.get_text(): line.get_color() for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
     }

@@ -25,7 +25,6 @@ from helmholtz_mim.experiments.static import (
     shape_runs,
     static_runs,
     static_store,
-    train_static,
 )
 from helmholtz_mim.machine import HelmholtzMachine, load, save
 from helmholtz_mim.store import Summary
@@ -108,7 +107,7 @@ def test_every_method_has_a_protocol(method, monkeypatch):
     seen = {}
     monkeypatch.setattr(static, "train", lambda machine, data, config, **axes: seen.update(axes, config=config))
     run = StaticRun(method, fraction=0.25)
-    train_static(run)
+    static._train_static(run)
     assert seen["config"] == run.config and seen["config"].fraction == 0.25
     assert seen["optimizer"] == Adam(schedule="linear") and seen["optimizer"].rate(run.config) == run.lr
     assert seen["method"] == (Reweighted(5, "both") if "rws" in method else WakeSleep())
