@@ -23,13 +23,20 @@ def shown(value: object) -> str:
 
 
 def whole(name: str, value: object, least: int = 1) -> int:
-    "A count as an int, whatever its integer type; fractions, truth values and counts below the least are refused."
+    """A count as an int, whatever its integer type;
+    fractions, truth values and counts below the least are refused."""
     try:
         count = int(operator.index(value))  # type: ignore[arg-type]
     except TypeError:
         count = least - 1
-    if count < least or isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == torch.bool:
-        raise ValueError(f"{name} is a whole number of at least {least}, not {shown(value)}")
+    if (
+        count < least
+        or isinstance(value, (bool, np.bool_))
+        or getattr(value, "dtype", None) == torch.bool
+    ):
+        raise ValueError(
+            f"{name} is a whole number of at least {least}, not {shown(value)}"
+        )
     return count
 
 
@@ -43,9 +50,12 @@ def wholes(name: str, values: object, least: int = 1) -> tuple[int, ...]:
 
 
 def number(value: object) -> float:
-    "A real number as a float, and not-a-number for anything else, so that every comparison refuses it."
+    """A real number as a float, and not-a-number for anything else,
+    so that every comparison refuses it."""
     try:
-        return math.nan if isinstance(value, (bool, str)) else float(value)  # type: ignore[arg-type]
+        if isinstance(value, (bool, str)):
+            return math.nan
+        return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return math.nan
 
@@ -54,22 +64,33 @@ def named(table: dict, name: str, kind: str):
     "The entry of a table of names; an unknown name is answered with the nearest one."
     if not isinstance(name, str) or name not in table:
         near = get_close_matches(str(name), table, n=1, cutoff=0)
-        raise ValueError(f"there is no {kind} called {shown(name)}: did you mean {near[0]!r}? (known: {', '.join(table)})")
+        raise ValueError(
+            f"there is no {kind} called {shown(name)}: did you "
+            f"mean {near[0]!r}? (known: {', '.join(table)})"
+        )
     return table[name]
 
 
 def imported(name: str, kind: str):
-    "What `module:Class` names, from anybody's module; one that is not there is met with a sentence."
+    """What `module:Class` names, from anybody's module;
+    one that is not there is met with a sentence."""
     module, _, attribute = name.partition(":")
     try:
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"there is no {kind} {name} ({error}): write module:Class, with the module's folder on PYTHONPATH") from error
+        raise ValueError(
+            f"there is no {kind} {name} ({error}): write "
+            "module:Class, with the module's folder on PYTHONPATH"
+        ) from error
 
 
 def found(table: dict[str, str], name: str, kind: str):
-    "What a table names as `module:Class`; from outside of the table by such a name itself."
-    return imported(name if isinstance(name, str) and ":" in name else named(table, name, kind), kind)
+    """What a table names as `module:Class`;
+    from outside of the table by such a name itself."""
+    return imported(
+        name if isinstance(name, str) and ":" in name else named(table, name, kind),
+        kind,
+    )
 
 
 def check_functions(**functions: object) -> None:
@@ -80,7 +101,8 @@ def check_functions(**functions: object) -> None:
 
 # %% ../nbs/40_arguments.ipynb #g-07
 def real_numbers(what: str, values: object) -> Tensor:
-    "Real numbers in a tensor, an array, a table or nested lists, as a tensor with the same values."
+    """Real numbers in a tensor, an array, a table or nested lists,
+    as a tensor with the same values."""
     if isinstance(values, Tensor) and not values.is_complex():
         return values.detach()
     try:
@@ -90,7 +112,10 @@ def real_numbers(what: str, values: object) -> Tensor:
         small = array.dtype.kind in "biu" and array.dtype.itemsize < 3
         return torch.from_numpy(array.astype(np.float32 if small else np.float64))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{what} are real numbers in a table with rows of equal length, unlike this {type(values).__name__}") from error
+        raise ValueError(
+            f"{what} are real numbers in a table with rows of "
+            f"equal length, unlike this {type(values).__name__}"
+        ) from error
 
 
 def binary(values: object) -> Tensor:
@@ -98,21 +123,30 @@ def binary(values: object) -> Tensor:
     bits = real_numbers("patterns", values)
     odd = bits[(bits != 0) & (bits != 1)]
     if len(odd):
-        raise ValueError(f"patterns are made of zeros and ones, but there is a {odd[0]:g}: binarise them first")
+        raise ValueError(
+            "patterns are made of zeros and ones, but "
+            f"there is a {odd[0]:g}: binarise them first"
+        )
     return bits
 
 # %% ../nbs/40_arguments.ipynb #g-10
 def check_generator(generator: object) -> None:
     "Refuse a seed, or nothing, where a generator is wanted."
     if not isinstance(generator, torch.Generator):
-        raise ValueError(f"chance comes from a generator, such as torch.Generator().manual_seed(0), not from {shown(generator)}")
+        raise ValueError(
+            "chance comes from a generator, such as "
+            f"torch.Generator().manual_seed(0), not from {shown(generator)}"
+        )
 
 
 def check_memory(what: str, entries: int) -> None:
     "Refuse a tensor that this computer could not hold."
     needed = entries * torch.get_default_dtype().itemsize
     if needed > memory():
-        raise ValueError(f"{what} would need {needed / 2**30:.3g} GiB, and this computer has {memory() / 2**30:.3g}: make it smaller")
+        raise ValueError(
+            f"{what} would need {needed / 2**30:.3g} GiB, and this "
+            f"computer has {memory() / 2**30:.3g}: make it smaller"
+        )
 
 
 def memory() -> float:

@@ -17,7 +17,8 @@ from .machine import HelmholtzMachine
 
 # %% ../nbs/05_chains.ipynb #ch-05
 class Layer(Protocol):
-    "What predicts the units of a layer, independently of each other: a `BinaryLayer`, or one of your own."
+    """What predicts the units of a layer, independently of each other:
+    a `BinaryLayer`, or one of your own."""
 
     def logits(
         self, x: Float[Tensor, "*#replicas batch below"]
@@ -30,8 +31,7 @@ class Layer(Protocol):
         "The probabilities that units fire."
 
     def log_prob(
-        self,
-        y: Float[Tensor, "*#replicas batch units"],
+        self, y: Float[Tensor, "*#replicas batch units"],
         x: Float[Tensor, "*#replicas batch below"],
     ) -> Float[Tensor, "*#replicas batch"]:
         "ln p(y | x), nats."
@@ -40,19 +40,16 @@ class Layer(Protocol):
         "The weights, in the order of `ascent`."
 
     def ascent(
-        self,
-        y: Float[Tensor, "*#replicas batch units"],
-        x: Float[Tensor, "*#replicas batch below"],
-        lr: float = 1.0,
+        self, y: Float[Tensor, "*#replicas batch units"],
+        x: Float[Tensor, "*#replicas batch below"], lr: float = 1.0,
         weights: Float[Tensor, "*#replicas batch"] | None = None,
     ) -> list[Float[Tensor, "..."]]:
-        "lr times the gradient of the mean log_prob, or of its sum by weights, for each of the weights."
+        """lr times the gradient of the mean log_prob, or of its sum by weights,
+        for each of the weights."""
 
     def learn_(
-        self,
-        y: Float[Tensor, "*#replicas batch units"],
-        x: Float[Tensor, "*#replicas batch below"],
-        lr: float,
+        self, y: Float[Tensor, "*#replicas batch units"],
+        x: Float[Tensor, "*#replicas batch below"], lr: float,
         weights: Float[Tensor, "*#replicas batch"] | None = None,
     ) -> None:
         "Add that."
@@ -68,7 +65,8 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True)
 class Chain:
-    "A machine read in one direction: its links in the order in which patterns are drawn."
+    """A machine read in one direction: its links
+    in the order in which patterns are drawn."""
 
     machine: HelmholtzMachine
     way: str  # "recognition" or "generative"
@@ -77,14 +75,19 @@ class Chain:
 # %% ../nbs/05_chains.ipynb #ch-05d
 def up(machine: HelmholtzMachine) -> Chain:
     "The recognition network, data first."
-    return Chain(machine, "recognition", tuple(Link(layer, l + 1, l) for l, layer in enumerate(machine.recognition)))
+    return Chain(
+        machine, "recognition",
+        tuple(Link(layer, l + 1, l) for l, layer in enumerate(machine.recognition)),
+    )
 
 
 def down(machine: HelmholtzMachine) -> Chain:
     "The generative network, prior first."
     top = len(machine.sizes) - 1
     links = [Link(layer, l, l + 1) for l, layer in enumerate(machine.generative)]
-    return Chain(machine, "generative", (Link(machine.prior, top, None), *reversed(links)))
+    return Chain(
+        machine, "generative", (Link(machine.prior, top, None), *reversed(links))
+    )
 
 
 def opposite(chain: Chain) -> Chain:
@@ -96,7 +99,8 @@ Units = Float[Tensor, "*replicas batch units"]  # a number for each unit of a la
 
 
 class _Rule(Protocol):
-    "What decides the pattern of a layer: bits shaped as the probabilities p, from as many uniform numbers u."
+    """What decides the pattern of a layer:
+    bits shaped as the probabilities p, from as many uniform numbers u."""
 
     deterministic: bool  # whether it needs no numbers, and gets None
 
@@ -124,11 +128,13 @@ def _decided(link: Link, p: Tensor, rule: _Rule, generator: Generator) -> Tensor
     "The pattern of the layer that a link predicts."
     if link.of is None:
         return toss(p, uniforms(p, generator))
-    return rule(link.to, p, None if rule.deterministic else uniforms(p, generator))  # type: ignore[arg-type]
+    u = None if rule.deterministic else uniforms(p, generator)
+    return rule(link.to, p, u)  # type: ignore[arg-type]
 
 
 def _first(chain: Chain, start: Tensor | int) -> tuple[list[Tensor], tuple[Link, ...]]:
-    "Patterns to begin with, empty but for the first, and the links that are left to draw."
+    """Patterns to begin with, empty but for the first,
+    and the links that are left to draw."""
     prior, machine, links = chain.machine.prior.weight, chain.machine, chain.links
     if not isinstance(start, Tensor):
         rows = whole("the number of patterns to draw from the prior", start, 0)
@@ -142,7 +148,8 @@ def _first(chain: Chain, start: Tensor | int) -> tuple[list[Tensor], tuple[Link,
 def draws(
     chain: Chain, start: Units | int, rule: _Rule, generator: Generator
 ) -> Iterator[tuple[Link, Units, list[Float[Tensor, "*replicas batch _units"]]]]:
-    "Draw along a chain from its first pattern, or so many from the prior; after every link: the link, its logits, z so far."
+    """Draw along a chain from its first pattern, or so many from the prior;
+    after every link: the link, its logits, z so far."""
     z, links = _first(chain, start)
     for link in links:
         s = link.layer.logits(given(link, z))
@@ -151,12 +158,11 @@ def draws(
 
 # %% ../nbs/05_chains.ipynb #ch-14
 def teach_(
-    chain: Chain,
-    z: list[Float[Tensor, "*replicas batch _units"]],
-    lr: float,
+    chain: Chain, z: list[Float[Tensor, "*replicas batch _units"]], lr: float,
     weights: Float[Tensor, "*replicas batch"] | None = None,
 ) -> None:
-    "One delta-rule step of every layer of a chain, in place: towards the mean of z, or by weights."
+    """One delta-rule step of every layer of a chain, in place:
+    towards the mean of z, or by weights."""
     _check_layers(chain.machine, z)
     for link in chain.links:
         link.layer.learn_(z[link.to], given(link, z), lr, weights)
@@ -167,10 +173,15 @@ def log_prob(
 ) -> Float[Tensor, "*replicas batch"]:
     "ln of the probability of z along a chain (nats; upward given the data, z[0])."
     _check_layers(chain.machine, z)
-    return sum(link.layer.log_prob(z[link.to], given(link, z)) for link in chain.links)  # type: ignore[return-value]
+    return sum(  # type: ignore[return-value]
+        link.layer.log_prob(z[link.to], given(link, z)) for link in chain.links
+    )
 
 
 def _check_layers(machine: HelmholtzMachine, z: object) -> None:
     "Refuse what is not a list of patterns, one for each layer."
     if not isinstance(z, (list, tuple)) or len(z) != len(machine.sizes):
-        raise ValueError(f"z is a list of patterns for the {len(machine.sizes)} layers, data first, not {shown(z)}")
+        raise ValueError(
+            f"z is a list of patterns for the {len(machine.sizes)} "
+            f"layers, data first, not {shown(z)}"
+        )

@@ -25,7 +25,8 @@ from .training import Run
 # %% ../nbs/33_checkpoint.ipynb #19-09
 @dataclass
 class Progress:
-    "How far a run has come: epochs, positions in its streams, history, and the noise of its report."
+    """How far a run has come: epochs, positions in its streams, history,
+    and the noise of its report."""
 
     run: Run
 
@@ -33,66 +34,117 @@ class Progress:
     def noise(self) -> dict[str, torch.Generator]:
         "The generators that report, stop and rules hold, as the default report does."
         held = walk([self.run.report, self.run.stop, self.run.setup.rules], "noise")
-        return {name: part for name, _, part in held if isinstance(part, torch.Generator)}
+        return {
+            name: part for name, _, part in held if isinstance(part, torch.Generator)
+        }
 
     def state_dict(self) -> dict[str, Tensor]:
         "Named tensors."
         table = pd.concat(self.run.history)
         text = json.dumps({column: table[column].tolist() for column in table})
-        numbers = [self.run.trainer.done, *(stream.position for stream in self.run.trainer.streams)]
-        state = {"numbers": torch.tensor(numbers), "history": torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)}
-        return state | {name: generator.get_state() for name, generator in self.noise.items()}
+        numbers = [
+            self.run.trainer.done,
+            *(stream.position for stream in self.run.trainer.streams),
+        ]
+        state = {
+            "numbers": torch.tensor(numbers),
+            "history": torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8),
+        }
+        return state | {
+            name: generator.get_state() for name, generator in self.noise.items()
+        }
 
     def load_state_dict(self, state: Mapping[str, Tensor], /) -> None:
         "Go back, or on, to that point."
         self.run.trainer.done, *positions = state["numbers"].tolist()
         for stream, position in zip(self.run.trainer.streams, positions, strict=True):
             stream.position = position
-        self.run.history[:] = [pd.DataFrame(json.loads(state["history"].numpy().tobytes()))]
+        self.run.history[:] = [
+            pd.DataFrame(json.loads(state["history"].numpy().tobytes()))
+        ]
         for name, generator in self.noise.items():
             generator.set_state(state[name])
 
 
 def stateful(run: Run) -> dict[str, Stateful]:
-    "Everything in a run that keeps something from one epoch to the next, by its part in it."
+    """Everything in a run that keeps something from one epoch to the next,
+    by its part in it."""
     rules = run.setup.rules
-    parts = {"engine": run.trainer, "progress": Progress(run), "awake": rules.awake, "asleep": rules.asleep, "stop": run.stop}
+    parts = {
+        "engine": run.trainer,
+        "progress": Progress(run),
+        "awake": rules.awake,
+        "asleep": rules.asleep,
+        "stop": run.stop,
+    }
     return {name: part for name, part in parts.items() if isinstance(part, Stateful)}
 
 # %% ../nbs/33_checkpoint.ipynb #19-14
 def identity(run: Run) -> dict[str, object]:
-    "What makes a run this one, to be asked before its first epoch; refuses what cannot be told from others."
+    """What makes a run this one, to be asked before its first epoch;
+    refuses what cannot be told from others."""
     s = run.setup
-    parts = {"engine": run.engine, "allocate": s.rules, "method": s.method, "optimizer": s.optimizer, "report": run.report, "stop": run.stop}
+    parts = {
+        "engine": run.engine,
+        "allocate": s.rules,
+        "method": s.method,
+        "optimizer": s.optimizer,
+        "report": run.report,
+        "stop": run.stop,
+    }
     parts |= {"machine": repr(s.machine), "precision": s.machine.prior.weight.dtype}
     parts |= {"initial weights": digest(*s.machine.state_dict().values())}
-    parts |= {"data": digest(s.patterns.bits, s.patterns.weights, torch.tensor(s.patterns.epoch))}
-    parts |= {"seed": digest(*(torch.from_numpy(stream.keys.view("int64")) for stream in run.trainer.streams)), **asdict(s.config)}
-    return {name: word for part, thing in parts.items() for name, word in describe(thing, part).items()}
+    parts |= {
+        "data": digest(
+            s.patterns.bits, s.patterns.weights, torch.tensor(s.patterns.epoch)
+        )
+    }
+    parts |= {
+        "seed": digest(*(
+            torch.from_numpy(stream.keys.view("int64"))
+            for stream in run.trainer.streams
+        )),
+        **asdict(s.config),
+    }
+    return {
+        name: word
+        for part, thing in parts.items()
+        for name, word in describe(thing, part).items()
+    }
 
 # %% ../nbs/33_checkpoint.ipynb #19-21
 FORMAT, VERSION = "helmholtz_mim.checkpoint", 2
 
 
 class Checkpoint:
-    "For `train(checkpoint=…)`: keeps the run in a file every so many minutes, and goes on from the file if there is one."
+    """For `train(checkpoint=…)`: keeps the run in a file every so many minutes,
+    and goes on from the file if there is one."""
 
-    def __init__(self, path: str | os.PathLike, minutes: float = 5.0, *, resume: bool = True):
+    def __init__(
+        self, path: str | os.PathLike, minutes: float = 5.0, *, resume: bool = True
+    ):
         if not number(minutes) >= 0:
-            raise ValueError(f"minutes between two checkpoints are a number of at least 0, not {shown(minutes)}")
+            raise ValueError(
+                "minutes between two checkpoints are a "
+                f"number of at least 0, not {shown(minutes)}"
+            )
         self.path, self.minutes, self.resumes = file_path(path), number(minutes), resume
         self.run: Run | None = None
         self.written = self.taken = 0.0  # when
         self.pause = 1.0  # seconds between two snapshots, at least
 
     def __call__(self, run: Run) -> None:
-        "Before the first epoch, go on from the file; after an epoch, write it if it is time; when interrupted, write the last snapshot."
+        """Before the first epoch, go on from the file; after an epoch,
+        write it if it is time; when interrupted, write the last snapshot."""
         if run is not self.run:
             self.begin(run)
         elif run.interrupted:
             self.write()
         else:
-            due = time.monotonic() - self.written >= 60 * self.minutes or run.trainer.done == run.setup.config.epochs
+            due = (
+                time.monotonic() - self.written >= 60 * self.minutes
+                or run.trainer.done == run.setup.config.epochs
+            )
             if due or time.monotonic() - self.taken >= self.pause:
                 self.remember()
             if due:
@@ -111,20 +163,30 @@ class Checkpoint:
     def remember(self) -> None:
         "Take a snapshot, in memory; the longer that takes, the longer until the next."
         start = time.monotonic()
-        self.snapshot = {name: value.clone() for name, value in gather(self.parts).items()}
+        self.snapshot = {
+            name: value.clone() for name, value in gather(self.parts).items()
+        }
         self.taken = time.monotonic()
         self.pause = max(1.0, 20 * (self.taken - start))
 
     def write(self) -> None:
-        "Write the last snapshot, if the file does not have it; where that fails, warn once and leave the file before."
-        header = {"format": FORMAT, "version": str(VERSION), "identity": in_words(self.identity)}
+        """Write the last snapshot, if the file does not have it;
+        where that fails, warn once and leave the file before."""
+        header = {
+            "format": FORMAT,
+            "version": str(VERSION),
+            "identity": in_words(self.identity),
+        }
         try:
             if self.snapshot:
                 write_tensors(self.path, self.snapshot, header)
             self.snapshot = {}
         except OSError as error:
             if not self.failed:
-                warnings.warn(f"{error}; the run goes on, and what was kept before stays", stacklevel=3)
+                warnings.warn(
+                    f"{error}; the run goes on, and what was kept before stays",
+                    stacklevel=3,
+                )
             self.failed = True
 
     def resume(self, run: Run) -> None:
@@ -132,21 +194,35 @@ class Checkpoint:
         state, stored = self.read()
         mine = {name: in_words(word) for name, word in self.identity.items()}
         other = [
-            f"{name} ({stored.get(name, 'nothing')} there, {mine.get(name, 'nothing')} here)"
+            f"{name} ({stored.get(name, 'nothing')} "
+            f"there, {mine.get(name, 'nothing')} here)"
             for name in sorted(mine | stored)
             if mine.get(name) != stored.get(name)
         ]
         if other:
-            raise ValueError(f"{self.path} is of another run, which differs in {', '.join(other)}: remove it, or choose another file")
+            raise ValueError(
+                f"{self.path} is of another run, which differs in "
+                f"{', '.join(other)}: remove it, or choose another file"
+            )
         try:
             scatter(self.parts, state)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{self.path} does not hold what this run keeps: remove it to begin again") from error
+            raise ValueError(
+                f"{self.path} does not hold what this "
+                "run keeps: remove it to begin again"
+            ) from error
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         "The tensors in the file, and the identity, each part of it in words."
-        state, header = read_tensors(self.path, FORMAT, VERSION, "a checkpoint", "remove it to begin again")
+        state, header = read_tensors(
+            self.path, FORMAT, VERSION, "a checkpoint", "remove it to begin again"
+        )
         try:
-            return state, {name: in_words(word) for name, word in json.loads(header["identity"]).items()}
+            return state, {
+                name: in_words(word)
+                for name, word in json.loads(header["identity"]).items()
+            }
         except (AttributeError, KeyError, ValueError) as error:
-            raise ValueError(f"{self.path} does not say of which run it is: remove it to begin again") from error
+            raise ValueError(
+                f"{self.path} does not say of which run it is: remove it to begin again"
+            ) from error

@@ -35,7 +35,12 @@ from matplotlib.figure import Figure as Picture
 from .checkpoint import Checkpoint
 from .data.worlds import SIZES, DATASETS, well_formed
 from .experiments.collapse import draw_layers, train_by_the_book
-from .experiments.comparison import PANELS, SCHEMES, ablation_runs, draw_dynamics, dynamics, find_scheme, interleave_runs, noise_runs, perform, printed, scheme, table_report, table_runs, train_with_mim, worlds_store
+from .experiments.comparison import PANELS, SCHEMES, ablation_runs
+from .experiments.comparison import draw_dynamics, dynamics, find_scheme
+from .experiments.comparison import interleave_runs, noise_runs, perform
+from .experiments.comparison import printed, scheme, table_report
+from .experiments.comparison import table_runs, train_with_mim
+from .experiments.comparison import worlds_store
 from .records import against, per_seed, mean_interval
 from .patterns import Patterns
 from .arguments import named, memory
@@ -46,30 +51,44 @@ from .figures import Film, film_layers, plot_digits, plot_patterns
 from .files import atomic_write
 from .data.images import digits, mnist
 from .machine import HelmholtzMachine, load, read, save
-from .experiments.online import PYRAMID, OnlineRun, complete_online, draw_dreams, online_runs, online_store, pyramid_runs
-from .experiments.static import FURTHER, NAMES, QUALITY, SWITCHES, long_runs, perform_further, perform_quality, perform_static, search_runs, shape_runs, static_runs, static_store
+from .experiments.online import PYRAMID, OnlineRun, complete_online
+from .experiments.online import draw_dreams, online_runs, online_store
+from .experiments.online import pyramid_runs
+from .experiments.static import FURTHER, NAMES, QUALITY, SWITCHES
+from .experiments.static import long_runs, perform_further, perform_quality
+from .experiments.static import perform_static, search_runs, shape_runs
+from .experiments.static import static_runs, static_store
 from .sleep import dream
 from .training import Interrupted, train
 from .protocol import TrainConfig
 
 # %% ../nbs/35_command_line.ipynb #20-05
 def _claim(folder: Path, names: list[str], force: bool) -> list[Path]:
-    "The paths of the files to be written in a folder; refuses to overwrite, and to write where it cannot. Makes nothing."
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    """The paths of the files to be written in a folder;
+    refuses to overwrite, and to write where it cannot. Makes nothing."""
+    nearest = next(
+        place for place in (folder, *folder.absolute().parents) if place.exists()
+    )
     if not nearest.is_dir():
-        raise NotADirectoryError(f"{nearest} is a file, not a folder: choose another --out")
+        raise NotADirectoryError(
+            f"{nearest} is a file, not a folder: choose another --out"
+        )
     if not os.access(nearest, os.W_OK):
         raise PermissionError(f"cannot write to {nearest}: choose another --out")
     paths = [folder / name for name in names]
     for path in paths:
         if path.exists() and not force:
-            raise FileExistsError(f"{path} exists already: use --force to overwrite it, or choose another --out")
+            raise FileExistsError(
+                f"{path} exists already: use --force to "
+                "overwrite it, or choose another --out"
+            )
     return paths
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    "A folder, made if there is none, in which nobody else writes until the block ends; it is gone again if it stayed empty."
+    """A folder, made if there is none, in which nobody else writes
+    until the block ends; it is gone again if it stayed empty."""
     _claim(folder, [], force=True)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +96,10 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise BlockingIOError(f"another run writes into {folder}: wait until it has ended, or choose another --out") from None
+        raise BlockingIOError(
+            f"another run writes into {folder}: wait "
+            "until it has ended, or choose another --out"
+        ) from None
     try:
         yield
     finally:
@@ -91,7 +113,8 @@ def alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _written_together(paths: list[Path]) -> Iterator[list[Path]]:
-    "Temporary paths that become those paths when the block ends, or disappear, all of them, if it fails."
+    """Temporary paths that become those paths when the block ends, or disappear,
+    all of them, if it fails."""
     with ExitStack() as stack:
         yield [stack.enter_context(atomic_write(path)) for path in paths]
 
@@ -100,28 +123,43 @@ def _check_whole(least: int = 1, **counts: int) -> None:
     "Refuse counts that are too small, or that nobody counts to."
     for name, count in counts.items():
         if not least <= count < 2**63:
-            raise ValueError(f"{name} is a whole number of at least {least} and below 2^63, not {count}")
+            raise ValueError(
+                f"{name} is a whole number of at least "
+                f"{least} and below 2^63, not {count}"
+            )
 
 
 def _afford(needs: dict[str, int]) -> None:
-    "Refuse what takes more memory than there is; needs are bytes, by what they are for."
+    """Refuse what takes more memory than there is;
+    needs are bytes, by what they are for."""
     total, has = sum(needs.values()), memory()
     if total > has:
         most = max(needs, key=lambda name: needs[name])
         raise MemoryError(
-            f"this takes about {total / 2**30:.3g} GiB of memory, most of it for {most}, and there are {has / 2**30:.3g}: choose less"
+            f"this takes about {total / 2**30:.3g} GiB of memory, most of "
+            f"it for {most}, and there are {has / 2**30:.3g}: choose less"
         )
 
 
-def needs(sizes: tuple[int, ...], seeds: int, reports: int, rows: int = 0, largest: int = LARGEST) -> dict[str, int]:
-    "Bytes that training takes: rows are the patterns of a batch and of a night; reports are exact up to the largest pair of layers."
+def needs(
+    sizes: tuple[int, ...], seeds: int, reports: int, rows: int = 0,
+    largest: int = LARGEST,
+) -> dict[str, int]:
+    """Bytes that training takes: rows are the patterns of a batch and of a night;
+    reports are exact up to the largest pair of layers."""
     weights = 2 * sum(a * b for a, b in pairwise(sizes)) + 2 * sum(sizes)
-    tables = (2**n * (24 * n + 16 * seeds * (m + 4)) for a, b in pairwise(sizes) for n, m in ((a, b), (b, a)))
+    tables = (
+        2**n * (24 * n + 16 * seeds * (m + 4))
+        for a, b in pairwise(sizes)
+        for n, m in ((a, b), (b, a))
+    )
     return {
         "the weights (sizes, seeds)": 28 * seeds * weights,
         "batches and dreams": 12 * seeds * rows * sum(sizes),
         "the history (reports, seeds)": 300 * reports * seeds * 10 * len(sizes),
-        "the tables of the exact report": max(tables) if _is_narrow(sizes, largest) else 0,
+        "the tables of the exact report": (
+            max(tables) if _is_narrow(sizes, largest) else 0
+        ),
     }
 
 
@@ -134,23 +172,31 @@ def _is_narrow(sizes: tuple[int, ...], largest: int = LARGEST) -> bool:
 class Train:
     "Train a stack of machines and write weights, history and configuration."
 
-    data: str = "well-formed"  # well-formed, heartbeat, shifts, bars, digits, mnist, mnist-static or mnist-dynamic
-    sizes: tuple[int, ...] | None = None  # units of each layer, data first; the book's choice if left out
+    # well-formed, heartbeat, shifts, bars, digits, mnist, mnist-static or mnist-dynamic
+    data: str = "well-formed"
+    # units of each layer, data first; the book's choice if left out
+    sizes: tuple[int, ...] | None = None
     bias: bool = False  # biases in every layer
-    scale: float = 0.0  # standard deviation of the initial weights; 0 is the faithful start
+    # standard deviation of the initial weights; 0 is the faithful start
+    scale: float = 0.0
     seeds: int = 16  # machines trained side by side
     seed: int = 0  # where all their randomness comes from
     epochs: int = 600  # passes through the data
     batch: int = 1  # data of one wake phase
     dreams: int = 0  # dreams of one sleep phase; as many as the batch if 0
     lr: float = 0.1  # learning rate
-    scheme: str = "wake-sleep"  # wake-sleep, flip, mim, categorical, or a rule of your own as module:Class
+    # wake-sleep, flip, mim, categorical, or a rule of your own as module:Class
+    scheme: str = "wake-sleep"
     every: int = 10  # each so many-th step is the scheme's
     report_every: int = 10  # epochs between two reports
-    measure: Literal["auto", "exact", "losses"] = "auto"  # what to report; auto: exact if layers are narrow enough
+    # what to report; auto: exact if layers are narrow enough
+    measure: Literal["auto", "exact", "losses"] = "auto"
     engine: str = "auto"  # auto, compiled, torch, or one of your own as module:Class
-    checkpoint_minutes: float = 0.0  # minutes between two checkpoints, taken at the end of an epoch; 0: none
-    resume: bool = False  # go on from the checkpoint that a killed run has left in the folder, if there is one
+    # minutes between two checkpoints, taken at the end of an epoch; 0: none
+    checkpoint_minutes: float = 0.0
+    # go on from the checkpoint that a killed run has left in the folder, if there is
+    # one
+    resume: bool = False
     out: Path = Path("runs")  # folder for the results
     force: bool = False  # overwrite what is there
 
@@ -158,80 +204,147 @@ class Train:
         "Train and write `machine.safetensors`, `history.csv` and `config.json`."
         with alone(self.out):
             self.check_numbers()
-            config = TrainConfig(self.epochs, self.batch, self.dreams, self.lr, self.every, report_every=self.report_every)
+            config = TrainConfig(
+                self.epochs, self.batch, self.dreams, self.lr, self.every,
+                report_every=self.report_every,
+            )
             patterns, rule = _world(self.data), scheme(self.scheme)
-            sizes = self.sizes or SIZES["mnist" if self.data.startswith("mnist") else self.data]
+            sizes = (
+                self.sizes
+                or SIZES["mnist" if self.data.startswith("mnist") else self.data]
+            )
             record = self.record(sizes)
             if self.finished(record):
-                return print(f"the run in {self.out} is finished: nothing is left to do")
+                return print(
+                    f"the run in {self.out} is finished: nothing is left to do"
+                )
             kept, paths = self.places()
-            exact = self.measure == "exact" or (self.measure == "auto" and _is_narrow(sizes))
+            exact = self.measure == "exact" or (
+                self.measure == "auto" and _is_narrow(sizes)
+            )
             self.check_size(config, patterns, sizes, exact)
             generator = torch.Generator().manual_seed(self.seed)
-            machine = HelmholtzMachine(sizes, bias=self.bias, replicas=(self.seeds,)).randomise_(self.scale, generator=generator)
-            options: dict = dict(allocate=rule, report=exact_report if exact else None, engine=self.engine, checkpoint=kept)
+            machine = HelmholtzMachine(
+                sizes, bias=self.bias, replicas=(self.seeds,)
+            ).randomise_(self.scale, generator=generator)
+            options: dict = dict(
+                allocate=rule, report=exact_report if exact else None,
+                engine=self.engine, checkpoint=kept,
+            )
             try:
-                history = train(machine, patterns, config, **options, generator=generator)
+                history = train(
+                    machine, patterns, config, **options, generator=generator
+                )
             except Interrupted as stop:
-                raise KeyboardInterrupt(self.rescue(machine, stop, record, kept.path)) from None
+                raise KeyboardInterrupt(
+                    self.rescue(machine, stop, record, kept.path)
+                ) from None
             self.write(machine, history, record, paths)
             for path in (kept.path, *(self.out / name for name in INTERRUPTED)):
                 path.unlink(missing_ok=True)
-            print(f"wrote {', '.join(map(str, paths[:1]))}, {paths[1].name} and {paths[2].name}")
+            print(
+                f"wrote {', '.join(map(str, paths[:1]))}, "
+                f"{paths[1].name} and {paths[2].name}"
+            )
 
     def check_numbers(self) -> None:
         "Refuse numbers that make no sense, whatever the data."
-        _check_whole(seeds=self.seeds, epochs=self.epochs, batch=self.batch, every=self.every, report_every=self.report_every)
+        _check_whole(
+            seeds=self.seeds, epochs=self.epochs, batch=self.batch, every=self.every,
+            report_every=self.report_every,
+        )
         _check_whole(least=0, dreams=self.dreams, seed=self.seed)
         for size in self.sizes or ():
             _check_whole(**{"each of sizes": size})
         if self.sizes and len(self.sizes) < 2:
-            raise ValueError(f"sizes are those of at least two layers, not of {len(self.sizes)}")
+            raise ValueError(
+                f"sizes are those of at least two layers, not of {len(self.sizes)}"
+            )
         if not 0 <= self.scale < math.inf:
             raise ValueError(f"scale is a number of at least 0, not {self.scale}")
 
-    def check_size(self, config: TrainConfig, patterns: Patterns, sizes: tuple[int, ...], exact: bool) -> None:
-        "Refuse what does not fit the data, the streams of random numbers, or the memory."
+    def check_size(
+        self, config: TrainConfig, patterns: Patterns, sizes: tuple[int, ...],
+        exact: bool,
+    ) -> None:
+        """Refuse what does not fit the data, the streams of random numbers,
+        or the memory."""
         if sizes[0] != patterns.units:
-            raise ValueError(f"the machine's data layer has {sizes[0]} units, the patterns have {patterns.units}")
+            raise ValueError(
+                f"the machine's data layer has {sizes[0]} "
+                f"units, the patterns have {patterns.units}"
+            )
         batch = min(config.batch, patterns.epoch)
-        numbers = patterns.epoch * (1 + sum(sizes[1:])) + -(-patterns.epoch // batch) * config.dreams * sum(sizes)
+        numbers = patterns.epoch * (1 + sum(sizes[1:])) + -(
+            -patterns.epoch // batch
+        ) * config.dreams * sum(sizes)
         if numbers * config.epochs >= 2**63:
-            raise ValueError("this draws more random numbers than the 2^63 of a stream: use fewer epochs or dreams")
+            raise ValueError(
+                "this draws more random numbers than the "
+                "2^63 of a stream: use fewer epochs or dreams"
+            )
         rows = 0 if self.engine == "compiled" else batch + config.dreams
         reports = 2 + config.epochs // config.report_every
         _afford(needs(sizes, self.seeds, reports, rows, LARGEST if exact else 0))
 
     def record(self, sizes: tuple[int, ...]) -> dict:
         "The configuration: all that decides about the results."
-        record = {k: v for k, v in asdict(self).items() if k not in ("out", "force", "resume", "checkpoint_minutes")}
+        record = {
+            k: v
+            for k, v in asdict(self).items()
+            if k not in ("out", "force", "resume", "checkpoint_minutes")
+        }
         return record | dict(sizes=list(sizes), version=version("helmholtz_mim"))
 
     def finished(self, record: dict) -> bool:
-        "Whether the run that is to be resumed has nothing left to do; refuses if the folder holds the results of another."
-        done = all((self.out / name).is_file() for name in RESULTS) and not (self.out / CHECKPOINT).exists()
+        """Whether the run that is to be resumed has nothing left to do;
+        refuses if the folder holds the results of another."""
+        done = (
+            all((self.out / name).is_file() for name in RESULTS)
+            and not (self.out / CHECKPOINT).exists()
+        )
         if not done or not self.resume or self.force:
             return False
         stored = _parsed((path := self.out / "config.json").read_bytes())
         if not stored:
-            raise ValueError(f"{path} is damaged: use --force to begin again, or choose another --out")
-        other = [name for name in sorted(record | stored) if record.get(name) != stored.get(name)]
+            raise ValueError(
+                f"{path} is damaged: use --force to "
+                "begin again, or choose another --out"
+            )
+        other = [
+            name
+            for name in sorted(record | stored)
+            if record.get(name) != stored.get(name)
+        ]
         if other:
             raise FileExistsError(
-                f"{self.out} holds a finished run that differs in {', '.join(other)}: use --force to overwrite it, or choose another --out"
+                f"{self.out} holds a finished run that differs in {', '.join(other)}: "
+                "use --force to overwrite it, or choose another --out"
             )
         read(self.out / RESULTS[0])  # refuses damaged weights
         return True
 
     def places(self) -> tuple[Checkpoint, list[Path]]:
-        "The checkpoint and the results, in the folder; refuses to overwrite what is not to be overwritten."
-        kept = Checkpoint(self.out / CHECKPOINT, self.checkpoint_minutes or math.inf, resume=self.resume)
+        """The checkpoint and the results, in the folder;
+        refuses to overwrite what is not to be overwritten."""
+        kept = Checkpoint(
+            self.out / CHECKPOINT, self.checkpoint_minutes or math.inf,
+            resume=self.resume,
+        )
         unfinished = kept.path.exists()
         if unfinished and not (self.resume or self.force):
-            raise FileExistsError(f"{kept.path} is of a run that was not finished: use --resume to go on, or --force to begin again")
-        return kept, _claim(self.out, RESULTS, self.force or (self.resume and unfinished))
+            raise FileExistsError(
+                f"{kept.path} is of a run that was not finished: "
+                "use --resume to go on, or --force to begin again"
+            )
+        return kept, _claim(
+            self.out, RESULTS, self.force or (self.resume and unfinished)
+        )
 
-    def write(self, machine: HelmholtzMachine, history: pd.DataFrame, record: dict, paths: list[Path]) -> None:
+    def write(
+        self, machine: HelmholtzMachine, history: pd.DataFrame, record: dict,
+        paths: list[Path],
+    ) -> None:
         "Write weights, history and configuration: all three, or none."
         try:
             with _written_together(paths) as (weights, table, notes):
@@ -239,24 +352,48 @@ class Train:
                 history.to_csv(table, index=False)
                 notes.write_text(json.dumps(record, indent=1) + "\n")
         except OSError as error:
-            on = ", and the same command with --resume goes on" if (self.out / CHECKPOINT).exists() else ""
-            raise OSError(f"no results were written into {self.out}, because of this: {_reason(error)}; make room{on}") from error
+            on = (
+                ", and the same command with --resume goes on"
+                if (self.out / CHECKPOINT).exists()
+                else ""
+            )
+            raise OSError(
+                f"no results were written into {self.out}, "
+                f"because of this: {_reason(error)}; make room{on}"
+            ) from error
 
-    def rescue(self, machine: HelmholtzMachine, stop: Interrupted, record: dict, kept: Path) -> str:
-        "Write what there is, under names of its own; says what was written and how to go on."
+    def rescue(
+        self, machine: HelmholtzMachine, stop: Interrupted, record: dict, kept: Path
+    ) -> str:
+        """Write what there is, under names of its own;
+        says what was written and how to go on."""
         if not stop.epoch:
             return "it was in its first epoch, and nothing was written"
         after = f"after epoch {stop.epoch} of {stop.epochs}"
-        on = "the same command with --resume goes on" if kept.exists() else "there is no checkpoint, so the same command begins again"
+        on = (
+            "the same command with --resume goes on"
+            if kept.exists()
+            else "there is no checkpoint, so the same command begins again"
+        )
         try:
-            self.write(machine, stop.history, record | dict(epochs_done=stop.epoch), [self.out / name for name in INTERRUPTED])
+            self.write(
+                machine, stop.history, record | dict(epochs_done=stop.epoch),
+                [self.out / name for name in INTERRUPTED],
+            )
         except OSError as error:
             return f"{after}; {error}"
-        return f"{after}; {' and '.join(INTERRUPTED[:2])} in {self.out} hold what is done, and {on}"
+        return (
+            f"{after}; {' and '.join(INTERRUPTED[:2])} "
+            f"in {self.out} hold what is done, and {on}"
+        )
 
 
 RESULTS = ["machine.safetensors", "history.csv", "config.json"]
-INTERRUPTED = ["machine.interrupted.safetensors", "history.interrupted.csv", "config.interrupted.json"]
+INTERRUPTED = [
+    "machine.interrupted.safetensors",
+    "history.interrupted.csv",
+    "config.interrupted.json",
+]
 CHECKPOINT = "run.checkpoint"
 
 
@@ -282,18 +419,24 @@ IMAGES: dict[str, Callable[[], Patterns]] = {
     "mnist-test": partial(mnist, "test"),
     "mnist-static": partial(mnist, "train", "static"),
     "mnist-static-test": partial(mnist, "test", "static"),
-    "mnist-dynamic": lambda: mnist("train", "dynamic", generator=torch.Generator().manual_seed(0)),
-    "mnist-dynamic-test": lambda: mnist("test", "dynamic", generator=torch.Generator().manual_seed(0)),
+    "mnist-dynamic": lambda: mnist(
+        "train", "dynamic", generator=torch.Generator().manual_seed(0)
+    ),
+    "mnist-dynamic-test": lambda: mnist(
+        "test", "dynamic", generator=torch.Generator().manual_seed(0)
+    ),
 }
 
 
 def _world(name: str) -> Patterns:
-    "A data set by its name: a small world, the 8 × 8 digits, or MNIST (threshold, static or tossed once; train or test)."
+    """A data set by its name: a small world, the 8 × 8 digits,
+    or MNIST (threshold, static or tossed once; train or test)."""
     return named(DATASETS | IMAGES, name, "data set")()
 
 
 def _unseen(name: str) -> str:
-    "The data set to evaluate on what was trained on that one: the test digits of MNIST, otherwise the same."
+    """The data set to evaluate on what was trained on that one:
+    the test digits of MNIST, otherwise the same."""
     return f"{name}-test" if f"{name}-test" in IMAGES else name
 
 # %% ../nbs/35_command_line.ipynb #20-09
@@ -306,25 +449,37 @@ class Report:
 
     def run(self) -> None:
         "Print a table with one row per layer and direction."
-        machine, patterns = load(self.machine), _world(self.data or _trained_on(self.machine))
+        machine = load(self.machine)
+        patterns = _world(self.data or _trained_on(self.machine))
         _afford(needs(machine.sizes, math.prod(machine.replicas), reports=1))
-        print(_summary(exact_report(machine, patterns)).to_string(line_width=_columns()))
+        print(
+            _summary(exact_report(machine, patterns)).to_string(line_width=_columns())
+        )
 
 
 def _trained_on(path: Path) -> str:
     "The name of the data set that a saved machine was trained on."
     data = _parsed(read(path)[1].get("notes", "")).get("data")
     if not isinstance(data, str):
-        raise ValueError(f"{path} does not say what it was trained on: name it with --data")
+        raise ValueError(
+            f"{path} does not say what it was trained on: name it with --data"
+        )
     return data
 
 
 def _summary(report: pd.DataFrame) -> pd.DataFrame:
     "A report as a table of texts, mean ± half the 95 % interval over replicas."
-    groups = report.groupby(["direction", "layer", "measure"]).value.agg(["mean", "sem", "count"])
-    low, high = mean_interval(groups["mean"], groups["sem"].fillna(0.0), groups["count"])
+    groups = report.groupby(["direction", "layer", "measure"]).value.agg(
+        ["mean", "sem", "count"]
+    )
+    low, high = mean_interval(
+        groups["mean"], groups["sem"].fillna(0.0), groups["count"]
+    )
     half = ((high - low) / 2).where(groups["count"] > 1)
-    text = [f"{m:.4f}" + ("" if pd.isna(h) else f" ± {h:.4f}") for m, h in zip(groups["mean"], half, strict=True)]
+    text = [
+        f"{m:.4f}" + ("" if pd.isna(h) else f" ± {h:.4f}")
+        for m, h in zip(groups["mean"], half, strict=True)
+    ]
     return pd.Series(text, groups.index).unstack("measure").fillna("")
 
 
@@ -335,16 +490,19 @@ def _columns() -> int:
 # %% ../nbs/35_command_line.ipynb #20-11
 @dataclass
 class Evaluate:
-    "Estimate the log-likelihood of data under a saved machine, by importance sampling with more and more particles."
+    """Estimate the log-likelihood of data under a saved machine,
+    by importance sampling with more and more particles."""
 
     machine: Annotated[Path, tyro.conf.Positional]  # a file that `train` wrote
-    data: str | None = None  # the data set; the one it was trained on if left out (for MNIST its test digits)
+    # the data set; the one it was trained on if left out (for MNIST its test digits)
+    data: str | None = None
     particles: int = 1000  # the top of the ladder
     count: int = 500  # patterns to evaluate, evenly spaced
     seed: int = 0  # of the importance samples
 
     def run(self) -> None:
-        "Print one row per number of particles and seed: nats, 95 % interval over the data, bits per dimension, ESS."
+        """Print one row per number of particles and seed:
+        nats, 95 % interval over the data, bits per dimension, ESS."""
         _check_whole(particles=self.particles, count=self.count)
         _check_whole(least=0, seed=self.seed)
         name = self.data or _unseen(_trained_on(self.machine))
@@ -353,7 +511,10 @@ class Evaluate:
         some = Patterns(patterns.bits[::apart], patterns.weights[::apart])
         counts = [10**k for k in range(int(math.log10(self.particles)) + 1)]
         counts += [self.particles] if self.particles > counts[-1] else []
-        table = ladder(load(self.machine), some, counts, generator=torch.Generator().manual_seed(self.seed))
+        table = ladder(
+            load(self.machine), some, counts,
+            generator=torch.Generator().manual_seed(self.seed),
+        )
         print(_shown(table, index=False))
 
 
@@ -369,19 +530,29 @@ class Sample:
     force: bool = False  # overwrite what is there
 
     def run(self) -> None:
-        "Write a picture: a sheet of images if the data layer is a square, columns of patterns otherwise."
+        """Write a picture: a sheet of images if the data layer is a square,
+        columns of patterns otherwise."""
         matplotlib.use("Agg")
         _check_whole(count=self.count)
         _check_whole(least=0, seed=self.seed)
         stack = load(self.machine)
         if not 0 <= self.replica < math.prod(stack.replicas):
-            raise ValueError(f"{self.machine} holds {math.prod(stack.replicas)} machines: there is no number {self.replica}")
+            raise ValueError(
+                f"{self.machine} holds {math.prod(stack.replicas)} "
+                f"machines: there is no number {self.replica}"
+            )
         (path,) = _claim(self.out.parent, [self.out.name], self.force)
         square = math.isqrt(stack.sizes[0]) ** 2 == stack.sizes[0]
         _afford({"the dreams": 60 * self.count * sum(stack.sizes)})
         if square and self.count > SHEET:
-            raise ValueError(f"a sheet holds at most {SHEET} images: choose a smaller --count than {self.count}")
-        dreams = dream(stack.replica(self.replica), self.count, generator=torch.Generator().manual_seed(self.seed))[0]
+            raise ValueError(
+                f"a sheet holds at most {SHEET} images: "
+                f"choose a smaller --count than {self.count}"
+            )
+        dreams = dream(
+            stack.replica(self.replica), self.count,
+            generator=torch.Generator().manual_seed(self.seed),
+        )[0]
         draw = plot_digits if square else plot_patterns
         draw(dreams)
         with atomic_write(path) as partial_path:
@@ -399,25 +570,32 @@ def _shown(table: pd.DataFrame, **options) -> str:
 # %% ../nbs/35_command_line.ipynb #20-13
 @dataclass
 class Compare:
-    "Train wake-sleep until it collapses, go on with each scheme, and compare (Figure 3)."
+    """Train wake-sleep until it collapses, go on with each scheme,
+    and compare (Figure 3)."""
 
     seeds: int = 16  # machines per scheme
     pretrain: int = 600  # epochs of plain wake-sleep before
     epochs: int = 1500  # epochs of each scheme after
-    scheme: tuple[str, ...] = ()  # schemes beside the book's four: rules of your own, as module:Class
+    # schemes beside the book's four: rules of your own, as module:Class
+    scheme: tuple[str, ...] = ()
     resume: bool = True  # keep parts that are finished
     out: Path = Path("results/dynamics")  # folder for the histories
 
     def run(self) -> None:
-        "Write the histories and print each measure with its paired difference from wake-sleep."
+        """Write the histories and print each measure
+        with its paired difference from wake-sleep."""
         _check_whole(seeds=self.seeds, pretrain=self.pretrain, epochs=self.epochs)
-        reports, schemes = max(1, self.epochs // 10), tuple(dict.fromkeys([*SCHEMES, *self.scheme]))
+        reports = max(1, self.epochs // 10)
+        schemes = tuple(dict.fromkeys([*SCHEMES, *self.scheme]))
         for name in schemes:
             find_scheme(name)
         longest = max(reports, self.pretrain * reports // self.epochs)
         _afford(needs(SIZES["well-formed"], self.seeds, longest))
         with alone(self.out), _to_be_repeated(self.out):
-            protocol: dict = dict(seeds=self.seeds, pretrain=self.pretrain, epochs=self.epochs, reports=reports, schemes=schemes)
+            protocol: dict = dict(
+                seeds=self.seeds, pretrain=self.pretrain, epochs=self.epochs,
+                reports=reports, schemes=schemes,
+            )
             history = dynamics(self.out, **protocol, resume=self.resume)
         last = per_seed(history[history.scheme != "before"], ["scheme"])
         for column, text in PANELS.items():
@@ -430,34 +608,53 @@ def _to_be_repeated(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"what is finished is kept in {folder}, and the same command goes on") from None
+        raise KeyboardInterrupt(
+            f"what is finished is kept in {folder}, and the same command goes on"
+        ) from None
 
 
-def experiment(runs: Callable, report: Callable, folder: Path, resume: bool, seeds: int = 16) -> pd.DataFrame:
+def experiment(
+    runs: Callable, report: Callable, folder: Path, resume: bool, seeds: int = 16
+) -> pd.DataFrame:
     "Do the runs on the small worlds; the mean over seeds of the main measures."
-    table = worlds_store(folder, report).complete(runs(seeds), perform, resume=resume, processes=2)
+    table = worlds_store(folder, report).complete(
+        runs(seeds), perform, resume=resume, processes=2
+    )
     by = ["data", "bias", "scale", "batch", "lr", "every", "scheme", "rate", "epochs"]
     main = ("KL.recognition.0", "off-support", "I.recognition", "normalised")
-    return printed(per_seed(table, by).groupby(by)[[c for c in table if str(c).startswith(main)]].mean())
+    return printed(
+        per_seed(table, by)
+        .groupby(by)[[c for c in table if str(c).startswith(main)]]
+        .mean()
+    )
 
 
 def _experiment_online(folder: Path, resume: bool, seeds: int = 4) -> pd.DataFrame:
     "Do the runs on MNIST; the mean over seeds of what was measured."
     complete_online([*online_runs(seeds), *pyramid_runs()], folder, resume=resume)
     table = online_store(folder).table(online_runs(seeds))
-    return printed(table.groupby(["batch", "lr", "scheme"]).mean(numeric_only=True).drop(columns="replica"))
+    return printed(
+        table.groupby(["batch", "lr", "scheme"])
+        .mean(numeric_only=True)
+        .drop(columns="replica")
+    )
 
 
 def _experiment_static(folder: Path, resume: bool, seeds: int = 3) -> pd.DataFrame:
-    "Do the runs on static MNIST, the searches first; the mean over seeds of the last rung of the ladder, by method and layers."
-    static_store(folder / "search").complete([*search_runs(), *shape_runs()], perform_static, resume=resume)
+    """Do the runs on static MNIST, the searches first;
+    the mean over seeds of the last rung of the ladder, by method and layers."""
+    static_store(folder / "search").complete(
+        [*search_runs(), *shape_runs()], perform_static, resume=resume
+    )
     store = static_store(folder)
     table = store.complete(static_runs(seeds), perform_static, resume=resume)
     store.complete([*long_runs(seeds), *SWITCHES], perform_static, resume=resume)
     store.complete([FURTHER], perform_further, resume=resume)
     store.complete([QUALITY], perform_quality, resume=resume)
     top = table[table.particles == table.particles.max()]
-    return top.pivot_table(index="method", columns="hidden", values="nats").rename(index=NAMES)
+    return top.pivot_table(index="method", columns="hidden", values="nats").rename(
+        index=NAMES
+    )
 
 
 TABLES: dict[str, Callable] = {
@@ -472,15 +669,18 @@ TABLES: dict[str, Callable] = {
 
 @dataclass
 class Table:
-    "Run the experiments behind the tables: worlds, ablation, noise, interleave (chapter 15), mnist (23) or static (24)."
+    """Run the experiments behind the tables:
+    worlds, ablation, noise, interleave (chapter 15), mnist (23) or static (24)."""
 
-    name: Annotated[str, tyro.conf.Positional]  # worlds, ablation, noise, interleave, mnist or static
+    # worlds, ablation, noise, interleave, mnist or static
+    name: Annotated[str, tyro.conf.Positional]
     seeds: int = 0  # machines per run; the book's number if 0
     resume: bool = True  # keep runs that are finished
     out: Path = Path("results")  # folder for the folder of that name
 
     def run(self) -> None:
-        "Write one file per run and print the mean over seeds of what was measured at the end."
+        """Write one file per run and print the mean
+        over seeds of what was measured at the end."""
         perform = named(TABLES, self.name, "table")
         _check_whole(least=0, seeds=self.seeds)
         sizes = (784, *PYRAMID) if self.name == "mnist" else SIZES["shifts"]
@@ -494,18 +694,27 @@ class Table:
 def figure_1(seeds: int, results: Path) -> Picture:
     "Figure 1: the collapsed layers after plain wake-sleep."
     machine, rhythms, _ = train_by_the_book(seeds)
-    return draw_layers(machine.replica(0), rhythms, "Wake-sleep, online, 600 epochs: the upper layers have collapsed")
+    return draw_layers(
+        machine.replica(0), rhythms,
+        "Wake-sleep, online, 600 epochs: the upper layers have collapsed",
+    )
 
 
 def _figure_2(seeds: int, results: Path) -> Picture:
     "Figure 2: the living layers after wake-sleep with MIM in every tenth step."
     machine, rhythms = train_with_mim(seeds)
-    return draw_layers(machine.replica(0), rhythms, "Wake-sleep with MIM, online, 600 epochs: every layer is alive")
+    return draw_layers(
+        machine.replica(0), rhythms,
+        "Wake-sleep with MIM, online, 600 epochs: every layer is alive",
+    )
 
 
 def _figure_3(seeds: int, results: Path) -> Picture:
     "Figure 3: divergence and information over training, by scheme."
-    return draw_dynamics(dynamics(results / "dynamics", seeds=seeds), f"Mean and 95 % interval over {seeds} seeds")
+    return draw_dynamics(
+        dynamics(results / "dynamics", seeds=seeds),
+        f"Mean and 95 % interval over {seeds} seeds",
+    )
 
 
 def _figure_dreams(scheme: str, seeds: int, results: Path) -> Picture:
@@ -514,12 +723,22 @@ def _figure_dreams(scheme: str, seeds: int, results: Path) -> Picture:
 
 
 def film_of_one_machine(epochs: int = 600, moments: int = 30, *, seed: int = 1) -> Film:
-    "The film of the README: from zero, so many epochs of wake-sleep and then as many with MIM, at moments ever further apart."
+    """The film of the README: from zero, so many epochs of wake-sleep
+    and then as many with MIM, at moments ever further apart."""
     sizes = SIZES["well-formed"]
-    machine, rhythms, generator = HelmholtzMachine(sizes), well_formed(sizes[0]), torch.Generator().manual_seed(seed)
+    machine = HelmholtzMachine(sizes)
+    rhythms = well_formed(sizes[0])
+    generator = torch.Generator().manual_seed(seed)
     plan = sorted({round(epochs * (k / moments) ** 2) for k in range(1, moments + 1)})
-    seen: list = [(0, ("wake-sleep from zero", SCHEMES["wake-sleep"].color), _look(machine, rhythms))]
-    for name, before, words in (("wake-sleep", 0, "wake-sleep"), ("mim", epochs, "wake-sleep with MIM")):
+    seen: list = [(
+        0,
+        ("wake-sleep from zero", SCHEMES["wake-sleep"].color),
+        _look(machine, rhythms),
+    )]
+    for name, before, words in (
+        ("wake-sleep", 0, "wake-sleep"),
+        ("mim", epochs, "wake-sleep with MIM"),
+    ):
         for done, now in pairwise([0, *plan]):
             config = TrainConfig(now - done, report_every=now - done)
             train(machine, rhythms, config, allocate=scheme(name), generator=generator)
@@ -527,12 +746,22 @@ def film_of_one_machine(epochs: int = 600, moments: int = 30, *, seed: int = 1) 
             seen.append((before + now, caption, _look(machine, rhythms)))
     times, captions, looks = zip(*seen, strict=True)
     up, down, known = zip(*looks, strict=True)
-    return film_layers(up, down, np.stack(known), times, captions, labels=[f"layers {l}, {l + 1}" for l in range(len(sizes) - 1)])
+    return film_layers(
+        up, down, np.stack(known), times, captions,
+        labels=[f"layers {l}, {l + 1}" for l in range(len(sizes) - 1)],
+    )
 
 
-def _look(machine: HelmholtzMachine, patterns: Patterns) -> tuple[list, list, np.ndarray]:
-    "The state probabilities of every layer, upward and downward, and the information of each pair in recognition."
-    known = exact_report(machine, patterns).query("measure == 'I' and direction == 'recognition'").sort_values("layer")
+def _look(
+    machine: HelmholtzMachine, patterns: Patterns
+) -> tuple[list, list, np.ndarray]:
+    """The state probabilities of every layer, upward and downward,
+    and the information of each pair in recognition."""
+    known = (
+        exact_report(machine, patterns)
+        .query("measure == 'I' and direction == 'recognition'")
+        .sort_values("layer")
+    )
     return upward(machine, patterns), downward(machine), known.value.to_numpy()
 
 
@@ -550,9 +779,11 @@ FIGURES: dict[str, Callable[[int, Path], Picture | Film]] = {
 class Figure:
     "Draw a figure of the book."
 
-    name: Annotated[str, tyro.conf.Positional]  # its number, collapse for the film, or all
+    # its number, collapse for the film, or all
+    name: Annotated[str, tyro.conf.Positional]
     seeds: int = 16  # machines trained for it
-    results: Path = Path("results")  # where `compare` keeps its histories; what is missing is computed
+    # where `compare` keeps its histories; what is missing is computed
+    results: Path = Path("results")
     out: Path = Path("images")  # folder for the pictures
     force: bool = False  # overwrite what is there
 
@@ -563,7 +794,9 @@ class Figure:
         _afford(needs(SIZES["well-formed"], self.seeds, 150))
         names = list(FIGURES) if self.name == "all" else [self.name]
         makers = [named(FIGURES, name, "figure") for name in names]
-        files = [f"figure_{name}.png" if name.isdigit() else f"{name}.gif" for name in names]
+        files = [
+            f"figure_{name}.png" if name.isdigit() else f"{name}.gif" for name in names
+        ]
         paths = _claim(self.out, files, self.force)
         for make, path in zip(makers, paths, strict=True):
             picture = make(self.seeds, self.results)
@@ -585,7 +818,8 @@ Command = (
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    "Ctrl-C and SIGTERM become one KeyboardInterrupt, and no second, which would disturb the saving; yields what was heard."
+    """Ctrl-C and SIGTERM become one KeyboardInterrupt, and no second,
+    which would disturb the saving; yields what was heard."""
     heard: list[int] = []
 
     def hear(number, _):
@@ -594,7 +828,11 @@ def _interruptible() -> Iterator[list[int]]:
             raise KeyboardInterrupt
 
     ours = threading.current_thread() is threading.main_thread()
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if ours and signal.getsignal(n) is not signal.SIG_IGN]
+    numbers = [
+        n
+        for n in (signal.SIGINT, signal.SIGTERM)
+        if ours and signal.getsignal(n) is not signal.SIG_IGN
+    ]
     before = {number: signal.signal(number, hear) for number in numbers}
     try:
         yield heard
@@ -605,7 +843,8 @@ def _interruptible() -> Iterator[list[int]]:
 
 @contextmanager
 def _printing() -> Iterator[None]:
-    "Prints what a terminal lacks letters for in escapes, and nothing more when nobody reads it or the disk is full."
+    """Prints what a terminal lacks letters for in escapes,
+    and nothing more when nobody reads it or the disk is full."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -619,26 +858,43 @@ def _printing() -> Iterator[None]:
 
 
 def _sentence(error: Exception) -> str | None:
-    "What to say about an error that the user can mend; None if it is a mistake of ours."
+    """What to say about an error that the user can mend;
+    None if it is a mistake of ours."""
     words = " ".join(str(error).split())
     if isinstance(error, RuntimeError) and "memory" in words:
-        return f"there is not enough memory for this ({words}): choose smaller sizes, or fewer seeds or dreams"
+        return (
+            f"there is not enough memory for this ({words}): "
+            "choose smaller sizes, or fewer seeds or dreams"
+        )
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return (
+            f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        )
     ours = type(error) is ImportError and error.name is None
-    return words or "there is not enough memory" if ours or isinstance(error, (ValueError, OSError, MemoryError)) else None
+    return (
+        words or "there is not enough memory"
+        if ours or isinstance(error, (ValueError, OSError, MemoryError))
+        else None
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
-    "Run one command; the entry point of `helmholtz-mim` and of `python -m helmholtz_mim`."
+    """Run one command; the entry point of
+    `helmholtz-mim` and of `python -m helmholtz_mim`."""
     about = "Train and understand Helmholtz machines."
     with _printing(), _interruptible() as heard:
         try:
-            tyro.cli(Command, args=arguments, prog="helmholtz-mim", description=about).run()
+            tyro.cli(
+                Command, args=arguments, prog="helmholtz-mim", description=about
+            ).run()
             sys.stdout.flush()
         except KeyboardInterrupt as stop:
             known = stop.args and not isinstance(stop, Interrupted)
-            print(f"helmholtz-mim: interrupted; {stop.args[0] if known else 'nothing is left half-written'}", file=sys.stderr)
+            print(
+                "helmholtz-mim: interrupted; "
+                f"{stop.args[0] if known else 'nothing is left half-written'}",
+                file=sys.stderr,
+            )
             sys.exit(128 + (heard or [signal.SIGINT])[0])
         except Exception as error:
             if words := _sentence(error):

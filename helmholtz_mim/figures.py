@@ -37,13 +37,16 @@ def tidy(ax: Axes) -> Axes:
 
 # %% ../nbs/36_figures.ipynb #a-07
 def plot_layers(
-    recognition: Sequence,  # for each layer, from the data up, the probabilities of its 2**n states
+    # for each layer, from the data up, the probabilities of its 2**n states
+    recognition: Sequence,
     generative: Sequence,  # the same, as the generative network has them
-    legends: Sequence[tuple[str, str]] | None = None,  # for each layer, a label for either direction
+    # for each layer, a label for either direction
+    legends: Sequence[tuple[str, str]] | None = None,
     *,
     title: str | None = None,
 ) -> Figure:
-    "State probabilities layer by layer, top layer first: recognition upward, generative downward."
+    """State probabilities layer by layer, top layer first:
+    recognition upward, generative downward."""
     layers = len(recognition)
     fig, axes = plt.subplots(layers, figsize=(11, 1.45 * layers), layout="constrained")
     for l, ax in enumerate(reversed(axes)):
@@ -51,7 +54,9 @@ def plot_layers(
         colors = PALETTE["recognition" if l else "data"], PALETTE["generative"]
         _mirrored_bars(ax, recognition[l], generative[l], colors, labels)
         units = int(np.log2(len(recognition[l])))
-        ax.set_title(f"Layer {l}: {units} units, {2**units} states", loc="left", fontsize=10)
+        ax.set_title(
+            f"Layer {l}: {units} units, {2**units} states", loc="left", fontsize=10
+        )
     axes[-1].set_xlabel("state, as a binary number")
     fig.suptitle(title) if title else None
     return fig
@@ -68,12 +73,16 @@ def _mirrored_bars(ax, up, down, colors, labels):
     ax.set(xlim=(-0.02 * len(up) - 0.5, 1.02 * len(up) - 0.5), ylim=(-top, top))
     ax.axhline(0, color="black", lw=0.6)
     ax.yaxis.set_major_formatter(lambda y, _: f"{abs(y):g}")
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9, handlelength=0.8, labelspacing=1)
+    ax.legend(
+        loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9,
+        handlelength=0.8, labelspacing=1,
+    )
     tidy(ax)
 
 # %% ../nbs/36_figures.ipynb #a-10
 def plot_history(
-    history: pd.DataFrame,  # columns step, replica, layer, value (filter measure and direction first)
+    # columns step, replica, layer, value (filter measure and direction first)
+    history: pd.DataFrame,
     *,
     ax: Axes | None = None,
     by: str = "layer",  # one curve for each value of this column
@@ -94,7 +103,9 @@ def plot_history(
             low, high = mean_interval(curve["mean"], curve["sem"], curve["count"])
         color = colors[i] if colors else layer_color(i, len(groups))
         x = curve.index / xscale
-        ax.plot(x, curve["mean"], color=color, label=labels[i] if labels else f"{by} {key}")
+        ax.plot(
+            x, curve["mean"], color=color, label=labels[i] if labels else f"{by} {key}"
+        )
         ax.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
     ax.set(xlabel="wake-sleep steps" if xscale == 1 else "epochs", ylabel=ylabel)
     return tidy(ax)
@@ -108,26 +119,38 @@ class Film:
     milliseconds: list[int]  # how long each of them stays
 
     def savefig(self, path: str | Path, dpi: float | None = None) -> None:
-        "Write a GIF that begins again when it is over; its resolution is that of the frames."
+        """Write a GIF that begins again when it is over;
+        its resolution is that of the frames."""
         first, *rest = self.frames
-        first.save(path, save_all=True, append_images=rest, duration=self.milliseconds, loop=0, optimize=False)
+        first.save(
+            path, save_all=True, append_images=rest, duration=self.milliseconds, loop=0,
+            optimize=False,
+        )
 
 
 def film_layers(
-    recognition: Sequence,  # for each moment and layer, from the data up, the probabilities of its states
+    # for each moment and layer, from the data up, the probabilities of its states
+    recognition: Sequence,
     generative: Sequence,  # the same, as the generative network has them
     curves: np.ndarray,  # what is drawn beside them, (moments, curves)
     times: Sequence[float],  # of the moments
-    captions: Sequence[tuple[str, str]],  # for each moment a line of text and its colour
+    # for each moment a line of text and its colour
+    captions: Sequence[tuple[str, str]],
     *,
     labels: Sequence[str],  # of the curves
     title: str = "information (nats)",  # of the curves
 ) -> Film:
-    "The states of every layer, recognition upward and generative downward, and curves, moment by moment."
-    up, down = ([[_gathered(p) for p in layers] for layers in way] for way in (recognition, generative))
+    """The states of every layer, recognition upward and generative downward,
+    and curves, moment by moment."""
+    up, down = (
+        [[_gathered(p) for p in layers] for layers in way]
+        for way in (recognition, generative)
+    )
     fig = Figure(figsize=(7.2, 4.4), dpi=100)
-    canvas, headline = FigureCanvasAgg(fig), fig.text(0.085, 0.94, "", fontsize=12, weight="bold")
-    stairs, lines = _still_layers(fig, up[0]), _still_curves(fig, curves, times, labels, title)
+    canvas = FigureCanvasAgg(fig)
+    headline = fig.text(0.085, 0.94, "", fontsize=12, weight="bold")
+    stairs = _still_layers(fig, up[0])
+    lines = _still_curves(fig, curves, times, labels, title)
     frames = []
     for k, (text, color) in enumerate(captions):
         headline.set(text=text, color=color)
@@ -138,8 +161,15 @@ def film_layers(
         canvas.draw()
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
     turns = [before[1] != after[1] for before, after in zip(captions, captions[1:])]
-    colors = ["black", *PALETTE.values(), *(line.get_color() for line in lines), *(color for _, color in captions)]
-    return Film(_one_palette(frames, colors), [*(2000 if turn else 120 for turn in turns), 4000])
+    colors = [
+        "black",
+        *PALETTE.values(),
+        *(line.get_color() for line in lines),
+        *(color for _, color in captions),
+    ]
+    return Film(
+        _one_palette(frames, colors), [*(2000 if turn else 120 for turn in turns), 4000]
+    )
 
 
 def _gathered(p) -> np.ndarray:
@@ -150,23 +180,35 @@ def _gathered(p) -> np.ndarray:
 
 def _still_layers(fig, heights):
     layers, stairs = len(heights), []
-    axes = fig.subplots(layers, gridspec_kw=dict(left=0.085, right=0.61, top=0.87, bottom=0.13, hspace=0.25), squeeze=False)[::-1, 0]
+    axes = fig.subplots(
+        layers,
+        gridspec_kw=dict(left=0.085, right=0.61, top=0.87, bottom=0.13, hspace=0.25),
+        squeeze=False,
+    )[::-1, 0]
     for l, ax in enumerate(axes):
-        edges, colors = np.linspace(0, 1, len(heights[l]) + 1), (PALETTE["recognition" if l else "data"], PALETTE["generative"])
-        stairs.append([ax.stairs(0 * heights[l], edges, fill=True, color=color) for color in colors])
+        edges = np.linspace(0, 1, len(heights[l]) + 1)
+        colors = (PALETTE["recognition" if l else "data"], PALETTE["generative"])
+        stairs.append([
+            ax.stairs(0 * heights[l], edges, fill=True, color=color) for color in colors
+        ])
         ax.axhline(0, color="black", lw=0.5)
         ax.set(xlim=(0, 1), ylim=(-1.05, 1.05), xticks=[], yticks=[])
         ax.set_ylabel(f"layer {l}", rotation=0, ha="right", va="center", fontsize=9)
         ax.spines[:].set_visible(False)
     axes[0].set_xlabel("states, by the square root of their probability", fontsize=9)
     for x, name, arrow in ((0.81, "recognition", "↑"), (0.97, "generative", "↓")):
-        fig.text(x, 0.94, f"{name} {arrow}", color=PALETTE[name], fontsize=9, ha="right")
+        fig.text(
+            x, 0.94, f"{name} {arrow}", color=PALETTE[name], fontsize=9, ha="right"
+        )
     return stairs
 
 
 def _still_curves(fig, curves, times, labels, title):
     ax = fig.add_axes((0.67, 0.13, 0.3, 0.74))
-    lines = [ax.plot([], [], color=layer_color(i, len(labels)), label=label)[0] for i, label in enumerate(labels)]
+    lines = [
+        ax.plot([], [], color=layer_color(i, len(labels)), label=label)[0]
+        for i, label in enumerate(labels)
+    ]
     ax.set(xlim=(times[0], times[-1]), ylim=(0, 1.05 * curves.max()))
     ax.set_xlabel("epochs", fontsize=9), ax.set_title(title, fontsize=9)
     ax.tick_params(labelsize=8)
@@ -178,22 +220,30 @@ def _still_curves(fig, curves, times, labels, title):
 def _one_palette(frames, colors):
     "The frames in these colours, each pure and in three tints on white."
     pure = np.array([to_rgb(color) for color in dict.fromkeys(colors)])
-    tints = np.concatenate([np.ones((1, 3)), *(1 - share * (1 - pure) for share in (1, 0.75, 0.5, 0.25))])
+    tints = np.concatenate(
+        [np.ones((1, 3)), *(1 - share * (1 - pure) for share in (1, 0.75, 0.5, 0.25))]
+    )
     palette = Image.new("P", (1, 1))
     palette.putpalette((255 * tints).round().astype(np.uint8).tobytes())
-    return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    return [
+        frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
+    ]
 
 # %% ../nbs/36_figures.ipynb #a-19
 def plot_patterns(bits, *, title: str | None = None, ax: Axes | None = None) -> Axes:
     "Patterns as columns of dark and light squares, the first unit on top."
     bits = np.asarray(bits)
     ax = ax or plt.subplots(figsize=(9, 0.3 + 0.12 * bits.shape[1]))[1]
-    ax.imshow(bits.T, cmap="gray_r", aspect="auto", interpolation="nearest", vmin=0, vmax=1)
+    ax.imshow(
+        bits.T, cmap="gray_r", aspect="auto", interpolation="nearest", vmin=0, vmax=1
+    )
     ax.set(xticks=[], yticks=[], title=title)
     return ax
 
 
-def plot_digits(images, *, columns: int = 10, size: float = 0.8, title: str | None = None) -> Figure:
+def plot_digits(
+    images, *, columns: int = 10, size: float = 0.8, title: str | None = None
+) -> Figure:
     "Square images `(count, pixels)` in a grid, dark ink on white."
     images = np.asarray(images, float)
     side = round(images.shape[-1] ** 0.5)
@@ -203,7 +253,9 @@ def plot_digits(images, *, columns: int = 10, size: float = 0.8, title: str | No
     sheet = np.zeros((rows * (side + 1) + 1, columns * (side + 1) + 1))
     for i, image in enumerate(images):
         r, c = divmod(i, columns)
-        sheet[r * (side + 1) + 1 :, c * (side + 1) + 1 :][:side, :side] = image.reshape(side, side)
+        sheet[r * (side + 1) + 1 :, c * (side + 1) + 1 :][:side, :side] = image.reshape(
+            side, side
+        )
     fig, ax = plt.subplots(figsize=(size * columns, size * rows), layout="constrained")
     ax.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     ax.set(xticks=[], yticks=[], title=title)
@@ -211,11 +263,17 @@ def plot_digits(images, *, columns: int = 10, size: float = 0.8, title: str | No
 
 # %% ../nbs/36_figures.ipynb #a-19c
 def plot_weights(weights: Sequence, names: Sequence[str]) -> Figure:
-    "Weight matrices side by side, red where positive and blue where negative, on one scale."
+    """Weight matrices side by side, red where positive and blue where negative,
+    on one scale."""
     scale = max(float(np.abs(np.asarray(w)).max()) for w in weights) or 1.0
-    fig, axes = plt.subplots(1, len(weights), figsize=(2.4 * len(weights), 2.6), layout="constrained", squeeze=False)
+    fig, axes = plt.subplots(
+        1, len(weights), figsize=(2.4 * len(weights), 2.6), layout="constrained",
+        squeeze=False,
+    )
     for ax, w, name in zip(axes.flat, weights, names):
-        picture = ax.imshow(np.asarray(w), cmap="RdBu_r", vmin=-scale, vmax=scale, aspect="auto")
+        picture = ax.imshow(
+            np.asarray(w), cmap="RdBu_r", vmin=-scale, vmax=scale, aspect="auto"
+        )
         ax.set(xticks=[], yticks=[], title=name)
     fig.colorbar(picture, ax=axes, shrink=0.8)
     return fig
@@ -225,20 +283,36 @@ def plot_quality(
     report: pd.DataFrame,  # columns scheme, replica, measure, value
     measures: Sequence[str],
     *,
-    edges: pd.DataFrame | None = None,  # the measures of images to compare with, one row each
+    # the measures of images to compare with, one row each
+    edges: pd.DataFrame | None = None,
     colors: dict | None = None,
 ) -> np.ndarray:
-    "A panel for each measure: every seed a point, for each scheme the mean over its seeds with a 95 % interval."
+    """A panel for each measure: every seed a point,
+    for each scheme the mean over its seeds with a 95 % interval."""
     size = (2.1 * len(measures), 2.9)
-    axes = plt.subplots(1, len(measures), figsize=size, layout="constrained", squeeze=False)[1][0]
+    axes = plt.subplots(
+        1, len(measures), figsize=size, layout="constrained", squeeze=False
+    )[1][0]
     for ax, measure in zip(axes, measures, strict=True):
-        groups = list(report[report.measure == measure].groupby("scheme", sort=False).value)
+        groups = list(
+            report[report.measure == measure].groupby("scheme", sort=False).value
+        )
         for x, (name, values) in enumerate(groups):
             low, high = mean_interval(values.mean(), values.sem(), len(values))
             ax.plot([x] * len(values), values, ".", color="#999999", ms=4)
-            ax.errorbar(x, values.mean(), (high - low) / 2, fmt="o", ms=5, capsize=3, color=(colors or {}).get(name, "black"))
-        for style, value in zip(("--", ":"), [] if edges is None else edges[measure], strict=False):
+            ax.errorbar(
+                x, values.mean(), (high - low) / 2, fmt="o", ms=5, capsize=3,
+                color=(colors or {}).get(name, "black"),
+            )
+        for style, value in zip(
+            ("--", ":"), [] if edges is None else edges[measure], strict=False
+        ):
             ax.axhline(value, color="#999999", lw=0.8, ls=style, zorder=0)
-        tidy(ax).set(title=measure, xticks=range(len(groups)), xlim=(-0.5, len(groups) - 0.5))
-        ax.set_xticklabels([name for name, _ in groups], fontsize=8, rotation=30, ha="right", rotation_mode="anchor")
+        tidy(ax).set(
+            title=measure, xticks=range(len(groups)), xlim=(-0.5, len(groups) - 0.5)
+        )
+        ax.set_xticklabels(
+            [name for name, _ in groups], fontsize=8, rotation=30, ha="right",
+            rotation_mode="anchor",
+        )
     return axes

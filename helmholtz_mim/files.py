@@ -17,14 +17,19 @@ from torch import Tensor
 # %% ../nbs/39_files.ipynb #e-05
 def file_path(path: object) -> Path:
     "A path from the name of a file; what names none is refused."
-    if isinstance(path, (str, os.PathLike)) and "\0" not in str(path) and Path(path).name:
+    if (
+        isinstance(path, (str, os.PathLike))
+        and "\0" not in str(path)
+        and Path(path).name
+    ):
         return Path(path)
     raise ValueError(f"a file is named by a string or a path, not by {path!r}")
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    "A temporary path that becomes `path` when the block ends, or disappears if it fails; makes the folder."
+    """A temporary path that becomes `path` when the block ends,
+    or disappears if it fails; makes the folder."""
     path = file_path(path)
     beside = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
@@ -34,7 +39,10 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(beside, path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(f"cannot write {path} ({reason}): choose a folder with room that you may write to") from error
+        raise OSError(
+            f"cannot write {path} ({reason}): choose "
+            "a folder with room that you may write to"
+        ) from error
     finally:
         with suppress(OSError):
             beside.unlink()
@@ -51,8 +59,10 @@ def _to_disk(path: Path, mode: int) -> None:
 
 # %% ../nbs/39_files.ipynb #e-10
 DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
+    "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 
 
@@ -63,9 +73,16 @@ def pack(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
     for name in sorted(tensors, key=lambda name: (-tensors[name].element_size(), name)):
         tensor = tensors[name].detach().cpu().contiguous()
         if tensor.dtype not in codes:
-            raise ValueError(f"{name} cannot be kept in a file as {tensor.dtype}: convert it to one of {', '.join(map(str, codes))}")
+            raise ValueError(
+                f"{name} cannot be kept in a file as {tensor.dtype}: "
+                f"convert it to one of {', '.join(map(str, codes))}"
+            )
         start, end = end, end + tensor.nbytes
-        entries[name] = {"dtype": codes[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        entries[name] = {
+            "dtype": codes[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
         data.append(tensor.flatten().view(torch.uint8).numpy().tobytes())
     text = json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -79,18 +96,26 @@ def unpack(whole: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     header, tensors = entries.pop("__metadata__", {}), {}
     for name, entry in entries.items():
         first, end = entry["data_offsets"]
-        data, dtype = bytearray(whole[start + first : start + end]), DTYPES[entry["dtype"]]
-        tensors[name] = (torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)).reshape(entry["shape"])
+        data = bytearray(whole[start + first : start + end])
+        dtype = DTYPES[entry["dtype"]]
+        tensors[name] = (
+            torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        ).reshape(entry["shape"])
     return tensors, {str(key): str(value) for key, value in header.items()}
 
 # %% ../nbs/39_files.ipynb #e-13
 def _sealed(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
     "A safetensors file whose header holds the checksum of all the rest."
-    return pack(tensors, {**header, "sha256": hashlib.sha256(pack(tensors, header)).hexdigest()})
+    return pack(
+        tensors, {**header, "sha256": hashlib.sha256(pack(tensors, header)).hexdigest()}
+    )
 
 
-def write_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    "Write a safetensors file with a checksum, whole or not at all; equal content gives equal files."
+def write_tensors(
+    path: str | os.PathLike, tensors: Mapping[str, Tensor], header: Mapping[str, str]
+) -> None:
+    """Write a safetensors file with a checksum, whole or not at all;
+    equal content gives equal files."""
     content = _sealed(tensors, header)
     with atomic_write(path) as beside:
         beside.write_bytes(content)
@@ -103,25 +128,51 @@ def read_tensors(
     what: str,  # the file is supposed to hold
     remedy: str,  # for a file that is damaged or something else
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    "Tensors and header of a file that `write_tensors` wrote; everything else is refused in a sentence."
+    """Tensors and header of a file that `write_tensors` wrote;
+    everything else is refused in a sentence."""
     path = file_path(path)
     if not os.path.isfile(path):
         raise ValueError(f"there is no file {path}: look for {what} elsewhere")
     try:
         whole = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}): ask for the right to, or {remedy}") from error
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror}): "
+            f"ask for the right to, or {remedy}"
+        ) from error
     try:
         tensors, header = unpack(whole)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file, it is cut short, or something else: {remedy}") from error
-    kind, found, rest = header.get("format"), header.get("version", ""), {k: v for k, v in header.items() if k != "sha256"}
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ValueError(
+            f"{path} is not a readable safetensors file, "
+            f"it is cut short, or something else: {remedy}"
+        ) from error
+    kind = header.get("format")
+    found = header.get("version", "")
+    rest = {k: v for k, v in header.items() if k != "sha256"}
     if kind != format or not found.isdecimal():
-        raise ValueError(f"{path} holds other tensors, not {what} saved by helmholtz_mim: {remedy}")
+        raise ValueError(
+            f"{path} holds other tensors, not {what} saved by helmholtz_mim: {remedy}"
+        )
     if found in map(str, range(version)):
-        raise ValueError(f"{path} is of an earlier form without a checksum, in which damage goes unnoticed: {remedy}")
+        raise ValueError(
+            f"{path} is of an earlier form without a checksum, "
+            f"in which damage goes unnoticed: {remedy}"
+        )
     if found != str(version):
-        raise ValueError(f"{path} was written by a newer helmholtz_mim: upgrade the package to read it")
+        raise ValueError(
+            f"{path} was written by a newer helmholtz_mim: "
+            "upgrade the package to read it"
+        )
     if whole != _sealed(tensors, rest):
-        raise ValueError(f"{path} is damaged, its checksum does not fit its content: {remedy}")
+        raise ValueError(
+            f"{path} is damaged, its checksum does not fit its content: {remedy}"
+        )
     return tensors, rest

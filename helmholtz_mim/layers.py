@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from .arguments import binary, check_generator, check_memory, shown, whole, wholes
+from .arguments import binary, check_generator, check_memory, shown, whole
+from .arguments import wholes
 
 Generator = torch.Generator | Callable[[tuple[int, ...]], Tensor]
 
@@ -27,7 +28,10 @@ def states(n: int) -> Float[Tensor, "2**{n} {n}"]:
     "All patterns of `n` bits in counting order, unit 0 the most significant bit."
     n = whole("the number of units", n, 0)
     if n > WIDEST:
-        raise ValueError(f"a layer of {n} units has too many states to list: use at most {WIDEST} units, or sample")
+        raise ValueError(
+            f"a layer of {n} units has too many states to "
+            f"list: use at most {WIDEST} units, or sample"
+        )
     numbers, places = torch.arange(2**n), torch.arange(n - 1, -1, -1)
     return (numbers[:, None] >> places & 1).to(torch.get_default_dtype())
 
@@ -36,15 +40,22 @@ def encode(bits: Shaped[Tensor, "*batch units"]) -> Int[Tensor, "*batch"]:
     "The number of each pattern, in int64; the inverse of `states`."
     bits = binary(bits)
     if not bits.ndim or bits.shape[-1] > 63:
-        raise ValueError(f"only patterns of at most 63 bits have a number in int64, not those of shape {tuple(bits.shape)}")
+        raise ValueError(
+            "only patterns of at most 63 bits have a number "
+            f"in int64, not those of shape {tuple(bits.shape)}"
+        )
     places = torch.arange(bits.shape[-1] - 1, -1, -1, device=bits.device)
     return (bits.long() << places).sum(-1)
 
 # %% ../nbs/01_layers.ipynb #01-14a
-def uniforms(p: Float[Tensor, "*shape"], generator: Generator) -> Float[Tensor, "*shape"]:
+def uniforms(
+    p: Float[Tensor, "*shape"], generator: Generator
+) -> Float[Tensor, "*shape"]:
     "Uniform numbers in [0, 1), where p is."
     if isinstance(generator, torch.Generator):
-        u = torch.rand(p.shape, generator=generator, dtype=p.dtype, device=generator.device)
+        u = torch.rand(
+            p.shape, generator=generator, dtype=p.dtype, device=generator.device
+        )
     elif callable(generator):
         u = generator(tuple(p.shape))
     else:
@@ -64,11 +75,15 @@ def bernoulli(
 ) -> Float[Tensor, "*shape"]:
     "Independent coin tosses, 1 with probability `p`; of the dtype of `p`."
     if not (isinstance(p, Tensor) and p.is_floating_point()):
-        raise ValueError(f"probabilities are a tensor of floating-point numbers, not {shown(p)}")
+        raise ValueError(
+            f"probabilities are a tensor of floating-point numbers, not {shown(p)}"
+        )
     if p.numel() and not (p.min() >= 0 and p.max() <= 1):
-        raise ValueError(f"probabilities lie between 0 and 1, not between {p.min():g} and {p.max():g}")
+        raise ValueError(
+            "probabilities lie between 0 and 1, not "
+            f"between {p.min():g} and {p.max():g}"
+        )
     return toss(p, uniforms(p, generator))
-
 
 # %% ../nbs/01_layers.ipynb #01-19a
 def log_bernoulli(
@@ -92,16 +107,26 @@ Method = TypeVar("Method", bound=Callable)
 
 
 def _refusing(sentence: str) -> Callable[[Method], Method]:
-    "Answer what torch cannot compute with a sentence about the layer, and with what it was given."
+    """Answer what torch cannot compute with a sentence about the layer,
+    and with what it was given."""
 
     def decorate(method):
         @wraps(method)
         def refusing(layer, *arguments, **options):
             try:
                 return method(layer, *arguments, **options)
-            except (ArithmeticError, AttributeError, IndexError, RuntimeError, TypeError) as error:
+            except (
+                ArithmeticError,
+                AttributeError,
+                IndexError,
+                RuntimeError,
+                TypeError,
+            ) as error:
                 units, below = layer.weight.shape[-2:]
-                takes = sentence.format(layer.extra_repr(), units=units, below=below, dtype=layer.weight.dtype)
+                takes = sentence.format(
+                    layer.extra_repr(), units=units, below=below,
+                    dtype=layer.weight.dtype,
+                )
                 given = ", ".join(map(_kind, (*arguments, *options.values())))
                 raise ValueError(f"{takes}, unlike {given}") from error
 
@@ -111,28 +136,42 @@ def _refusing(sentence: str) -> Callable[[Method], Method]:
 
 
 def _kind(value: object) -> str:
-    return f"{tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else shown(value)
+    return (
+        f"{tuple(value.shape)} of {value.dtype}"
+        if isinstance(value, Tensor)
+        else shown(value)
+    )
 
 # %% ../nbs/01_layers.ipynb #01-20
 class BinaryLayer(nn.Module):
-    "Binary units that fire with probability σ(W x + b); all weights start at zero, as in the wake-sleep papers."
+    """Binary units that fire with probability σ(W x + b);
+    all weights start at zero, as in the wake-sleep papers."""
 
     weight: Float[Tensor, "*replicas units below"]
     bias: Float[Tensor, "*replicas units"] | None
 
     def __init__(
         self,
-        n_in: int,  # units of the layer that feeds this one; 0 for a layer that knows only its bias
+        # units of the layer that feeds this one; 0 for a layer that knows only its bias
+        n_in: int,
         n_out: int,  # units of this layer
         *,
         bias: bool = False,
-        replicas: int | tuple[int, ...] = (),  # independent copies, stacked in front of every shape
+        # independent copies, stacked in front of every shape
+        replicas: int | tuple[int, ...] = (),
     ):
         super().__init__()
-        n_in, n_out, replicas = whole("n_in", n_in, 0), whole("n_out", n_out), wholes("replicas", replicas)
+        n_in, n_out, replicas = (
+            whole("n_in", n_in, 0),
+            whole("n_out", n_out),
+            wholes("replicas", replicas),
+        )
         if not isinstance(bias, bool):
             raise ValueError(f"bias is True or False, not {shown(bias)}")
-        check_memory(f"a layer of {n_out} units with {n_in} inputs each", math.prod(replicas) * n_out * max(n_in, 1))
+        check_memory(
+            f"a layer of {n_out} units with {n_in} inputs each",
+            math.prod(replicas) * n_out * max(n_in, 1),
+        )
         self.register_buffer("weight", torch.zeros(*replicas, n_out, n_in))
         self.register_buffer("bias", torch.zeros(*replicas, n_out) if bias else None)
 
@@ -140,7 +179,8 @@ class BinaryLayer(nn.Module):
     def logits(
         self, x: Float[Tensor, "*#replicas batch below"]
     ) -> Float[Tensor, "*#replicas batch units"]:
-        "The input s of every unit; what has no replicas (#) is the same for all of them."
+        """The input s of every unit; what has no replicas (#)
+        is the same for all of them."""
         if x.ndim < 2:
             raise IndexError("no batch")
         s = torch.matmul(x, self.weight.mT)
@@ -154,8 +194,7 @@ class BinaryLayer(nn.Module):
 
     @_refusing("patterns y of this layer have {units} units and a row for each input x")
     def log_prob(
-        self,
-        y: Float[Tensor, "*#replicas #batch units"],
+        self, y: Float[Tensor, "*#replicas #batch units"],
         x: Float[Tensor, "*#replicas #batch below"],
     ) -> Float[Tensor, "*#replicas batch"]:
         "ln p(y | x) in nats, summed over units."
@@ -165,35 +204,44 @@ class BinaryLayer(nn.Module):
         return log_bernoulli(y, s)
 
     @_refusing(
-        "a step takes a finite number lr, targets y of this layer with {units} units and a row "
-        "for each input x, and weights that are a tensor (*replicas, batch) or none"
+        "a step takes a finite number lr, targets y of this "
+        "layer with {units} units and a row for each input x, "
+        "and weights that are a tensor (*replicas, batch) or none"
     )
     def ascent(
-        self,
-        y: Float[Tensor, "*#replicas batch units"],
-        x: Float[Tensor, "*#replicas batch below"],
-        lr: float = 1.0,
+        self, y: Float[Tensor, "*#replicas batch units"],
+        x: Float[Tensor, "*#replicas batch below"], lr: float = 1.0,
         weights: Float[Tensor, "*#replicas batch"] | None = None,
     ) -> list[Float[Tensor, "..."]]:
-        "What a step adds to weight and bias: lr times the gradient of ln p(y | x), its batch mean or by weights."
+        """What a step adds to weight and bias:
+        lr times the gradient of ln p(y | x), its batch mean or by weights."""
         p = self(x)
         if y.shape[-2:] != p.shape[-2:] or y.is_complex() or not math.isfinite(lr):
             raise TypeError("other units or rows, or no number of this machine")
-        error = (y - p) * (lr / y.shape[-2] if weights is None else lr * weights.unsqueeze(-1))
+        error = (y - p) * (
+            lr / y.shape[-2] if weights is None else lr * weights.unsqueeze(-1)
+        )
         step = (error.mT @ x).expand_as(self.weight)
         return [step] if self.bias is None else [step, error.sum(-2)]
 
     def learn_(
-        self,
-        y: Float[Tensor, "*#replicas batch units"],
-        x: Float[Tensor, "*#replicas batch below"],
-        lr: float,
+        self, y: Float[Tensor, "*#replicas batch units"],
+        x: Float[Tensor, "*#replicas batch below"], lr: float,
         weights: Float[Tensor, "*#replicas batch"] | None = None,
     ) -> None:
         "One delta-rule step, in place, towards the targets y."
-        for tensor, step in zip(self.buffers(), self.ascent(y, x, lr, weights), strict=True):
+        for tensor, step in zip(
+            self.buffers(), self.ascent(y, x, lr, weights), strict=True
+        ):
             tensor += step
 
     def extra_repr(self) -> str:
-        replicas = f", replicas={tuple(self.weight.shape[:-2])}" if self.weight.dim() > 2 else ""
-        return f"{self.weight.shape[-1]} -> {self.weight.shape[-2]}, bias={self.bias is not None}{replicas}"
+        replicas = (
+            f", replicas={tuple(self.weight.shape[:-2])}"
+            if self.weight.dim() > 2
+            else ""
+        )
+        return (
+            f"{self.weight.shape[-1]} -> {self.weight.shape[-2]}, "
+            f"bias={self.bias is not None}{replicas}"
+        )

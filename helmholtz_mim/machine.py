@@ -15,12 +15,14 @@ import torch
 from torch import nn
 
 from .files import file_path, read_tensors, write_tensors
-from .arguments import check_generator, check_memory, number, shown, whole, wholes
+from .arguments import check_generator, check_memory, number, shown, whole
+from .arguments import wholes
 from .layers import BinaryLayer
 
 # %% ../nbs/04_machine.ipynb #03-06
 class HelmholtzMachine(nn.Module):
-    "A recognition and a generative network of binary layers on the same units (Dayan, Hinton, Neal & Zemel 1995)."
+    """A recognition and a generative network of binary layers
+    on the same units (Dayan, Hinton, Neal & Zemel 1995)."""
 
     recognition: Sequence[BinaryLayer]
     generative: Sequence[BinaryLayer]
@@ -30,17 +32,30 @@ class HelmholtzMachine(nn.Module):
         sizes: Sequence[int],  # units of each layer, from the data to the top
         *,
         bias: bool = False,  # biases in every layer; the prior always has one
-        replicas: int | tuple[int, ...] = (),  # independent machines, trained side by side
+        # independent machines, trained side by side
+        replicas: int | tuple[int, ...] = (),
     ):
         super().__init__()
-        self.sizes, self.bias, self.replicas = wholes("sizes", sizes), bias, wholes("replicas", replicas)
+        self.sizes = wholes("sizes", sizes)
+        self.bias = bias
+        self.replicas = wholes("replicas", replicas)
         if len(self.sizes) < 2:
-            raise ValueError(f"a machine needs at least two layers of at least one unit each, not sizes {self.sizes}")
+            raise ValueError(
+                "a machine needs at least two layers of at "
+                f"least one unit each, not sizes {self.sizes}"
+            )
         pairs = list(zip(self.sizes, self.sizes[1:]))
-        check_memory(f"a machine of sizes {self.sizes}", 2 * math.prod(self.replicas) * sum(n * m for n, m in pairs))
+        check_memory(
+            f"a machine of sizes {self.sizes}",
+            2 * math.prod(self.replicas) * sum(n * m for n, m in pairs),
+        )
         layer = partial(BinaryLayer, bias=bias, replicas=self.replicas)
-        self.recognition = nn.ModuleList(layer(n, m) for n, m in pairs)  # type: ignore[assignment]
-        self.generative = nn.ModuleList(layer(m, n) for n, m in pairs)  # type: ignore[assignment]
+        self.recognition = nn.ModuleList(  # type: ignore[assignment]
+            layer(n, m) for n, m in pairs
+        )
+        self.generative = nn.ModuleList(  # type: ignore[assignment]
+            layer(m, n) for n, m in pairs
+        )
         self.prior = BinaryLayer(0, self.sizes[-1], bias=True, replicas=self.replicas)
 
     @property
@@ -48,30 +63,59 @@ class HelmholtzMachine(nn.Module):
         "All layers of weights: recognition, generative, and the prior."
         return [*self.recognition, *self.generative, self.prior]
 
-    def randomise_(self, scale: float, *, generator: torch.Generator) -> "HelmholtzMachine":
-        "Draw all weights (not the biases) from N(0, scale²), in place, instead of starting at zero."
+    def randomise_(
+        self, scale: float, *, generator: torch.Generator
+    ) -> "HelmholtzMachine":
+        """Draw all weights (not the biases) from N(0, scale²), in place,
+        instead of starting at zero."""
         check_generator(generator)
         scale = number(scale)
         if not 0 <= scale < math.inf:
-            raise ValueError(f"the scale of random weights is a number of at least 0, not {scale}")
-        check_binary(*(layers := [*self.recognition, *self.generative]), instead="randomise before you exchange layers")
+            raise ValueError(
+                f"the scale of random weights is a number of at least 0, not {scale}"
+            )
+        check_binary(
+            *(layers := [*self.recognition, *self.generative]),
+            instead="randomise before you exchange layers",
+        )
         for layer in layers:
             layer.weight.normal_(std=scale, generator=generator)
         return self
 
     def replica(self, index: int) -> "HelmholtzMachine":
-        "A copy of one machine out of a stack of replicas (counted in reading order if the stack has several axes)."
-        index, count, axes = whole("the number of a replica", index, 0), math.prod(self.replicas), len(self.replicas)
+        """A copy of one machine out of a stack of replicas (counted
+        in reading order if the stack has several axes)."""
+        index, count, axes = (
+            whole("the number of a replica", index, 0),
+            math.prod(self.replicas),
+            len(self.replicas),
+        )
         if index >= count:
-            raise ValueError(f"there is no replica {index} of {count}: the last has the number {count - 1}")
-        check_binary(*self.layers, instead="load a replica's part of its state_dict() into a machine with such layers")
+            raise ValueError(
+                f"there is no replica {index} of {count}: "
+                f"the last has the number {count - 1}"
+            )
+        check_binary(
+            *self.layers,
+            instead=(
+                "load a replica's part of its state_dict() "
+                "into a machine with such layers"
+            ),
+        )
         one = HelmholtzMachine(self.sizes, bias=self.bias).to(self.prior.weight)
-        one.load_state_dict({k: v.flatten(0, axes - 1)[index] if axes else v for k, v in self.state_dict().items()})
+        one.load_state_dict({
+            k: v.flatten(0, axes - 1)[index] if axes else v
+            for k, v in self.state_dict().items()
+        })
         return one
 
     def extra_repr(self) -> str:
         replicas = f", replicas={self.replicas}" if self.replicas else ""
-        others = "".join(f", {type(layer).__name__}" for layer in self.layers if type(layer) is not BinaryLayer)
+        others = "".join(
+            f", {type(layer).__name__}"
+            for layer in self.layers
+            if type(layer) is not BinaryLayer
+        )
         return f"{'-'.join(map(str, self.sizes))}, bias={self.bias}{replicas}{others}"
 
     def __repr__(self) -> str:
@@ -88,48 +132,73 @@ def _check_machine(machine: object) -> None:
         raise ValueError(f"this needs a HelmholtzMachine, not {shown(machine)}")
 
 
-def check_binary(*layers: object, instead: str, error: type[ValueError] = ValueError) -> None:
-    "Refuse layers of another kind where the weights of a `BinaryLayer` are read; `instead` says what to do."
+def check_binary(
+    *layers: object, instead: str, error: type[ValueError] = ValueError
+) -> None:
+    """Refuse layers of another kind where the weights of a `BinaryLayer` are read;
+    `instead` says what to do."""
     for layer in layers:
         if type(layer) is not BinaryLayer:
-            raise error(f"this knows the weights of a BinaryLayer, not those of a {type(layer).__name__}: {instead}")
+            raise error(
+                "this knows the weights of a BinaryLayer, not "
+                f"those of a {type(layer).__name__}: {instead}"
+            )
 
 
 def check_units(machine: HelmholtzMachine, units: int) -> None:
     "Refuse patterns of another width than the data layer's."
     if units != machine.sizes[0]:
         raise ValueError(
-            f"the machine's data layer has {machine.sizes[0]} units, the patterns have {units}: "
-            f"make a machine of sizes ({units}, …), or give it other patterns"
+            f"the machine's data layer has {machine.sizes[0]} units, the patterns have "
+            f"{units}: make a machine of sizes ({units}, …), or give it other patterns"
         )
 
 
 def check_finite(machine: HelmholtzMachine, when: str = "") -> None:
-    "Refuse a machine with a weight that is not finite, naming the layer, and `when` it became so."
+    """Refuse a machine with a weight that is not finite, naming the layer,
+    and `when` it became so."""
     _check_machine(machine)
     for name, tensor in machine.state_dict().items():
-        if not (tensor.is_meta or math.isfinite(tensor.sum().item()) or tensor.isfinite().all()):
+        if not (
+            tensor.is_meta
+            or math.isfinite(tensor.sum().item())
+            or tensor.isfinite().all()
+        ):
             layer, _, which = name.partition(".")
             layer += f"[{which.split('.')[0]}]" if layer != "prior" else ""
-            raise NotFinite(f"{layer} has a weight that is not finite{when}: train again from the start with a smaller lr")
+            raise NotFinite(
+                f"{layer} has a weight that is not finite{when}: "
+                "train again from the start with a smaller lr"
+            )
 
 # %% ../nbs/04_machine.ipynb #03-15
 FORMAT, VERSION = "helmholtz_mim.machine", 2
 
 
 def save(machine: HelmholtzMachine, path: str | os.PathLike, **notes) -> None:
-    "Write weights and configuration to a safetensors file; `notes` are kept as JSON beside them."
+    """Write weights and configuration to a safetensors file;
+    `notes` are kept as JSON beside them."""
     _check_machine(machine)
-    check_binary(*machine.layers, instead="keep its state_dict(), and load that into a machine with such layers")
+    check_binary(
+        *machine.layers,
+        instead="keep its state_dict(), and load that into a machine with such layers",
+    )
     path = file_path(path)
     if not os.path.isdir(path.parent):
-        raise OSError(f"cannot write {path}: there is no folder {path.parent}, make it first")
+        raise OSError(
+            f"cannot write {path}: there is no folder {path.parent}, make it first"
+        )
     config = dict(sizes=machine.sizes, bias=machine.bias, replicas=machine.replicas)
     try:
         text = json.dumps(notes, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"notes are kept as JSON: make them of words, numbers and lists, unlike {shown(notes)}") from error
-    header = dict(format=FORMAT, version=str(VERSION), config=json.dumps(config), notes=text)
+        raise ValueError(
+            "notes are kept as JSON: make them of words, "
+            f"numbers and lists, unlike {shown(notes)}"
+        ) from error
+    header = dict(
+        format=FORMAT, version=str(VERSION), config=json.dumps(config), notes=text
+    )
     write_tensors(path, machine.state_dict(), header)
 
 
@@ -145,9 +214,15 @@ def load(path: str | os.PathLike) -> HelmholtzMachine:
         machine.load_state_dict(state, assign=True)
         return machine.to(state["prior.bias"].dtype)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} calls itself a machine, but its weights do not fit its configuration: save one again") from error
+        raise ValueError(
+            f"{path} calls itself a machine, but its weights "
+            "do not fit its configuration: save one again"
+        ) from error
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     "The tensors and the header of a file that `save` wrote."
-    return read_tensors(path, FORMAT, VERSION, "a Helmholtz machine", "get a whole copy, or train it again")
+    return read_tensors(
+        path, FORMAT, VERSION, "a Helmholtz machine",
+        "get a whole copy, or train it again",
+    )

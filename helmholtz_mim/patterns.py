@@ -12,25 +12,43 @@ from .arguments import binary, check_memory, real_numbers, whole
 
 # %% ../nbs/02_patterns.ipynb #02-05
 class Patterns:
-    "Binary patterns and how likely each of them is; refuses anything that is not 0 or 1."
+    """Binary patterns and how likely each of them is;
+    refuses anything that is not 0 or 1."""
 
     bits: Float[Tensor, "patterns units"]
     weights: Float[Tensor, " patterns"]
 
     def __init__(
         self,
-        bits,  # (patterns, units), zeros and ones: a tensor, an array, a DataFrame or nested lists
+        # (patterns, units), zeros and ones: a tensor, an array, a DataFrame or nested
+        # lists
+        bits,
         weights=None,  # (patterns,) relative frequencies; uniform if left out
-        epoch: int | None = None,  # how many patterns one epoch shows; one of each if left out
+        # how many patterns one epoch shows; one of each if left out
+        epoch: int | None = None,
     ):
         bits = binary(bits)
         if bits.ndim != 2 or not bits.numel():
-            raise ValueError(f"patterns are a table with a row for each pattern, not an array of shape {tuple(bits.shape)}")
+            raise ValueError(
+                "patterns are a table with a row for each pattern, "
+                f"not an array of shape {tuple(bits.shape)}"
+            )
         self.bits = bits.to(torch.get_default_dtype(), copy=True).contiguous()
-        weights = torch.ones(len(self)) if weights is None else real_numbers("weights", weights)
+        weights = (
+            torch.ones(len(self))
+            if weights is None
+            else real_numbers("weights", weights)
+        )
         weights = weights.to(torch.float64, copy=True)
-        if weights.shape != (len(self),) or not (weights >= 0).all() or not 0 < weights.sum() < torch.inf:
-            raise ValueError("weights are one non-negative number for each pattern, not all of them zero")
+        if (
+            weights.shape != (len(self),)
+            or not (weights >= 0).all()
+            or not 0 < weights.sum() < torch.inf
+        ):
+            raise ValueError(
+                "weights are one non-negative number "
+                "for each pattern, not all of them zero"
+            )
         self.weights = weights / weights.sum()
         self.epoch = len(self) if epoch is None else whole("epoch", epoch)
         check_memory(f"an epoch of {self.epoch} patterns", self.epoch)
@@ -52,11 +70,16 @@ class Patterns:
     def entropy(self) -> float:
         "H(data) in nats, exactly; patterns listed twice count as one."
         _, group = self.bits.unique(dim=0, return_inverse=True)
-        p = torch.zeros(len(self), dtype=torch.float64).index_add(0, group, self.weights)
+        p = torch.zeros(len(self), dtype=torch.float64).index_add(
+            0, group, self.weights
+        )
         return -torch.special.xlogy(p, p).sum().item()
 
     def __repr__(self) -> str:
-        return f"Patterns({len(self)} patterns of {self.units} bits, H = {self.entropy:.4f} nats)"
+        return (
+            f"Patterns({len(self)} patterns of {self.units} "
+            f"bits, H = {self.entropy:.4f} nats)"
+        )
 
 # %% ../nbs/02_patterns.ipynb #p-11a
 def as_patterns(data) -> Patterns:

@@ -24,15 +24,19 @@ class _AsTheBatch(int):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    "How to train: everything about a run but the machine, the data, the rule and the seed."
+    """How to train: everything about a run but the machine, the data,
+    the rule and the seed."""
 
     epochs: int  # passes through the data
-    batch: int = 1  # data patterns of one wake phase; as many as there are, or more: full batch
+    # data patterns of one wake phase; as many as there are, or more: full batch
+    batch: int = 1
     dreams: int = 0  # dreams of one sleep phase; as many as the batch if 0
     lr: float = 0.1  # learning rate of the delta rule
     every: int = 10  # each so many-th step is left to `allocate`, the others sample
-    fraction: float | None = None  # or instead: a random fraction of the data is, this much of each batch
-    anneal: float | None = None  # the fraction falls linearly to zero by this part of the training
+    # or instead: a random fraction of the data is, this much of each batch
+    fraction: float | None = None
+    # the fraction falls linearly to zero by this part of the training
+    anneal: float | None = None
     report_every: int = 10  # epochs between two reports
 
     def __post_init__(self):
@@ -40,9 +44,18 @@ class TrainConfig:
         for name in ("epochs", "batch", "every", "report_every"):
             settle(name, whole(name, getattr(self, name)))
         dreams = whole("dreams", self.dreams, 0)
-        settle("dreams", _AsTheBatch(self.batch) if not dreams or isinstance(self.dreams, _AsTheBatch) else dreams)
+        settle(
+            "dreams",
+            (
+                _AsTheBatch(self.batch)
+                if not dreams or isinstance(self.dreams, _AsTheBatch)
+                else dreams
+            ),
+        )
         if not 0 < number(self.lr) < math.inf:
-            raise ValueError(f"the learning rate lr is a positive number, not {shown(self.lr)}")
+            raise ValueError(
+                f"the learning rate lr is a positive number, not {shown(self.lr)}"
+            )
         settle("lr", number(self.lr))
         for name in ("fraction", "anneal"):
             value = getattr(self, name)
@@ -53,9 +66,15 @@ class TrainConfig:
 
     def _check_together(self) -> None:
         if self.anneal is not None and not (self.fraction and self.anneal):
-            raise ValueError("anneal lets a fraction fall to zero: give a fraction too, and an anneal above 0")
+            raise ValueError(
+                "anneal lets a fraction fall to zero: give "
+                "a fraction too, and an anneal above 0"
+            )
         if self.fraction is not None and self.every != TrainConfig.every:
-            raise ValueError("a fraction may be drawn at any step, so that every has no say: give one of the two")
+            raise ValueError(
+                "a fraction may be drawn at any step, so "
+                "that every has no say: give one of the two"
+            )
 
 # %% ../nbs/27_protocol.ipynb #06-15
 def draw_turns(
@@ -87,11 +106,14 @@ class Optimizer:
     "How gradients become steps."
 
     lr: float | None = None  # learning rate; the protocol's if left out
-    schedule: str = "constant"  # how the rate goes on: "constant", "linear" or "cosine", down to zero
+    # how the rate goes on: "constant", "linear" or "cosine", down to zero
+    schedule: str = "constant"
 
     def __post_init__(self):
         if self.lr is not None and not 0 < number(self.lr) < math.inf:
-            raise ValueError(f"the learning rate lr is a positive number, not {shown(self.lr)}")
+            raise ValueError(
+                f"the learning rate lr is a positive number, not {shown(self.lr)}"
+            )
         named(SCHEDULES, self.schedule, "schedule")
 
     @property
@@ -101,11 +123,18 @@ class Optimizer:
 
     def rate(self, config: TrainConfig, done: float = 0.0) -> float:
         "The learning rate when that share of the training is done."
-        return (config.lr if self.lr is None else self.lr) * SCHEDULES[self.schedule](done)
+        return (config.lr if self.lr is None else self.lr) * SCHEDULES[self.schedule](
+            done
+        )
 
-    def over(self, weights: list[Float[Tensor, "..."]], lr: float) -> torch.optim.Optimizer | None:
-        "PyTorch's optimiser over those weights; None if the gradient itself is the step."
-        raise NotImplementedError(f"{type(self).__name__} makes no optimiser: write its over(weights, lr)")
+    def over(
+        self, weights: list[Float[Tensor, "..."]], lr: float
+    ) -> torch.optim.Optimizer | None:
+        """PyTorch's optimiser over those weights;
+        None if the gradient itself is the step."""
+        raise NotImplementedError(
+            f"{type(self).__name__} makes no optimiser: write its over(weights, lr)"
+        )
 
 
 @dataclass(frozen=True)
@@ -117,28 +146,41 @@ class SGD(Optimizer):
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= number(self.momentum) < 1:
-            raise ValueError(f"momentum lies between 0 and 1, not at {shown(self.momentum)}")
+            raise ValueError(
+                f"momentum lies between 0 and 1, not at {shown(self.momentum)}"
+            )
 
     @property
     def plain(self) -> bool:
         return self.schedule == "constant" and not self.momentum
 
-    def over(self, weights: list[Float[Tensor, "..."]], lr: float) -> torch.optim.Optimizer | None:
-        return torch.optim.SGD(weights, lr, momentum=self.momentum, fused=True) if self.momentum else None
+    def over(
+        self, weights: list[Float[Tensor, "..."]], lr: float
+    ) -> torch.optim.Optimizer | None:
+        return (
+            torch.optim.SGD(weights, lr, momentum=self.momentum, fused=True)
+            if self.momentum
+            else None
+        )
 
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    "Adam (Kingma & Ba 2015), whose `decay` is that of AdamW (Loshchilov & Hutter 2019)."
+    """Adam (Kingma & Ba 2015), whose `decay` is
+    that of AdamW (Loshchilov & Hutter 2019)."""
 
     decay: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= number(self.decay) < math.inf:
-            raise ValueError(f"decay is a number of at least 0, not {shown(self.decay)}")
+            raise ValueError(
+                f"decay is a number of at least 0, not {shown(self.decay)}"
+            )
 
-    def over(self, weights: list[Float[Tensor, "..."]], lr: float) -> torch.optim.Optimizer:
+    def over(
+        self, weights: list[Float[Tensor, "..."]], lr: float
+    ) -> torch.optim.Optimizer:
         return torch.optim.AdamW(weights, lr, weight_decay=self.decay, fused=True)
 
 # %% ../nbs/27_protocol.ipynb #pr-25
@@ -153,8 +195,7 @@ class LocalOptimizer:
             w.grad = torch.zeros_like(w)
 
     def teach_(
-        self,
-        z: list[Float[Tensor, "*replicas batch _units"]],
+        self, z: list[Float[Tensor, "*replicas batch _units"]],
         weights: Float[Tensor, "*replicas batch"] | None = None,
     ) -> None:
         "One step of every layer towards the patterns z: their mean, or by weights."
@@ -163,7 +204,9 @@ class LocalOptimizer:
             if self.optimizer is None:
                 link.layer.learn_(y, x, self.lr, weights)
                 continue
-            for tensor, ascent in zip(link.layer.buffers(), link.layer.ascent(y, x, 1.0, weights), strict=True):
+            for tensor, ascent in zip(
+                link.layer.buffers(), link.layer.ascent(y, x, 1.0, weights), strict=True
+            ):
                 if tensor.grad is not None:
                     torch.neg(ascent, out=tensor.grad)
         self.step()
@@ -182,12 +225,20 @@ class LocalOptimizer:
     def state_dict(self) -> dict[str, Tensor]:
         "What the optimiser remembers of each weight."
         memory = self.optimizer.state_dict()["state"] if self.optimizer else {}
-        return {f"{number}.{name}": value for number, one in memory.items() for name, value in one.items()}
+        return {
+            f"{number}.{name}": value
+            for number, one in memory.items()
+            for name, value in one.items()
+        }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         "Let the optimiser remember that."
-        memory: dict[int, dict[str, Tensor]] = {int(name.split(".")[0]): {} for name in state}
+        memory: dict[int, dict[str, Tensor]] = {
+            int(name.split(".")[0]): {} for name in state
+        }
         for name, value in state.items():
             memory[int(name.split(".")[0])][name.split(".")[1]] = value
         if self.optimizer:
-            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": memory})
+            self.optimizer.load_state_dict(
+                self.optimizer.state_dict() | {"state": memory}
+            )

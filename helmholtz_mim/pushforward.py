@@ -18,7 +18,8 @@ from torch.nn.functional import logsigmoid
 from .arguments import shown, whole
 from .chains import Chain, Layer, Link, down, up
 from .layers import BinaryLayer, encode, states
-from .machine import HelmholtzMachine, check_binary, check_finite, check_units
+from .machine import HelmholtzMachine, check_binary, check_finite
+from .machine import check_units
 from .patterns import Patterns, as_patterns
 
 # %% ../nbs/09_pushforward.ipynb #08-07
@@ -43,24 +44,35 @@ def cached_states(n: int) -> Float[Tensor, "2**{n} {n}"]:
     return states(n)
 
 # %% ../nbs/09_pushforward.ipynb #08-07d
-LARGEST = 26  # pairs of layers with more than 2**26 joint states are refused unless asked for
+# pairs of layers with more than 2**26 joint states are refused unless asked for
+LARGEST = 26
 
 
 def check_size(bits: int, largest: int = LARGEST) -> None:
     "Refuse tables over all states of so many bits."
     if bits > whole("largest", largest, 0):
         raise ValueError(
-            f"exact diagnostics would go through a table of 2^{bits} entries, and 2^{largest} is the limit: "
-            "use narrower layers, or sampled_report, which estimates"
+            "exact diagnostics would go through a table of "
+            f"2^{bits} entries, and 2^{largest} is the limit: use "
+            "narrower layers, or sampled_report, which estimates"
         )
 
 
 def check_distributions(*distributions: Float[Tensor, "... states"]) -> None:
     "Refuse what is no distribution, and distributions that do not go together."
-    fit = all(isinstance(p, Tensor) and p.is_floating_point() and p.ndim and (p >= 0).all() for p in distributions)
+    fit = all(
+        isinstance(p, Tensor) and p.is_floating_point() and p.ndim and (p >= 0).all()
+        for p in distributions
+    )
     if not fit or len({p.shape[-1] for p in distributions}) > 1:
-        kinds = " and ".join(f"{tuple(p.shape)} of {p.dtype}" if isinstance(p, Tensor) else shown(p) for p in distributions)
-        raise ValueError(f"distributions are tensors of probabilities of as many states, none below zero, not {kinds}")
+        kinds = " and ".join(
+            f"{tuple(p.shape)} of {p.dtype}" if isinstance(p, Tensor) else shown(p)
+            for p in distributions
+        )
+        raise ValueError(
+            "distributions are tensors of probabilities of "
+            f"as many states, none below zero, not {kinds}"
+        )
 
 
 def check_enumerable(machine: HelmholtzMachine, largest: int) -> None:
@@ -71,7 +83,9 @@ def check_enumerable(machine: HelmholtzMachine, largest: int) -> None:
 # %% ../nbs/09_pushforward.ipynb #08-07f
 def channel(layer: BinaryLayer) -> Float[Tensor, "*replicas inputs outputs"]:
     "The table p(y | x) of all states of the inputs and outputs of a layer, float64."
-    check_binary(layer, instead="use log_table(layer.logits(states(n))).exp(), n its inputs")
+    check_binary(
+        layer, instead="use log_table(layer.logits(states(n))).exp(), n its inputs"
+    )
     n_out, n_in = layer.weight.shape[-2:]
     check_size(n_in + n_out)
     return log_table(double_logits(layer, cached_states(n_in))).exp()
@@ -113,9 +127,11 @@ TINY = 1e-280  # sums above this are not touched by underflow
 
 
 def push(
-    log_p: Float[Tensor, "*#replicas inputs"], layer: Layer, x: Float[Tensor, "inputs below"]
+    log_p: Float[Tensor, "*#replicas inputs"], layer: Layer,
+    x: Float[Tensor, "inputs below"],
 ) -> Float[Tensor, "*#replicas outputs"]:
-    "The log-distribution of a layer's output, if input x[k] has log-probability log_p[..., k]: `(*replicas, 2**n_out)`."
+    """The log-distribution of a layer's output,
+    if input x[k] has log-probability log_p[..., k]: `(*replicas, 2**n_out)`."""
     s = double_logits(layer, x)
     half, p = s.shape[-1] // 2, torch.zeros((), dtype=s.dtype)
     for log_p_part, part in _blocks(log_p, s, s.shape[-1] - half):
@@ -125,23 +141,31 @@ def push(
 
 
 def push_in_logs(
-    log_p: Float[Tensor, "*#replicas inputs"], s: Float[Tensor, "*#replicas inputs units"]
+    log_p: Float[Tensor, "*#replicas inputs"],
+    s: Float[Tensor, "*#replicas inputs units"],
 ) -> Float[Tensor, "*#replicas 2**units"]:
     "What `push` computes, from the logits s, without ever leaving log space."
-    parts = [torch.logsumexp(log_table(part) + q.unsqueeze(-1), -2) for q, part in _blocks(log_p, s, s.shape[-1])]
+    parts = [
+        torch.logsumexp(log_table(part) + q.unsqueeze(-1), -2)
+        for q, part in _blocks(log_p, s, s.shape[-1])
+    ]
     return torch.logsumexp(torch.stack(parts), 0)
 
 
 def _table(s: Tensor) -> Tensor:
     "What `log_table` computes, without the logarithm."
     columns = s.new_ones(*s.shape[:-1], 1)
-    for off, on in zip((-s).sigmoid().unsqueeze(-1).unbind(-2), s.sigmoid().unsqueeze(-1).unbind(-2), strict=True):
+    for off, on in zip(
+        (-s).sigmoid().unsqueeze(-1).unbind(-2), s.sigmoid().unsqueeze(-1).unbind(-2),
+        strict=True,
+    ):
         columns = torch.stack([columns * off, columns * on], -1).flatten(-2)
     return columns
 
 
 def _blocks(log_p: Tensor, s: Tensor, units: int):
-    "Both arrays a few rows at a time, so that a table over all states of so many units stays below BLOCK entries."
+    """Both arrays a few rows at a time, so that a table over
+    all states of so many units stays below BLOCK entries."""
     rows = max(1, (BLOCK >> units) // math.prod(s.shape[:-2]))
     return zip(log_p.split(rows, -1), s.split(rows, -2), strict=True)
 
@@ -149,16 +173,23 @@ def _blocks(log_p: Tensor, s: Tensor, units: int):
 def log_states(
     chain: Chain, patterns: Patterns | None = None
 ) -> list[Float[Tensor, "*replicas _states"]]:
-    "ln of the state probabilities of every layer, driven along a chain by the data, or by the prior."
+    """ln of the state probabilities of every layer, driven along a chain by the data,
+    or by the prior."""
     machine = chain.machine
     log_p = [torch.empty(0)] * len(machine.sizes)
     if patterns is not None:
         check_units(machine, patterns.units)
-        data = torch.zeros(2 ** machine.sizes[0]).double().index_add_(0, encode(patterns.bits), patterns.weights)
+        data = (
+            torch.zeros(2 ** machine.sizes[0])
+            .double()
+            .index_add_(0, encode(patterns.bits), patterns.weights)
+        )
         log_p[0] = data.log().expand(*machine.replicas, -1)
     for link in chain.links:
         if link.of is None:
-            log_p[link.to] = log_table(double_logits(link.layer, torch.empty(1, 0)))[..., 0, :]
+            log_p[link.to] = log_table(double_logits(link.layer, torch.empty(1, 0)))[
+                ..., 0, :
+            ]
         else:
             x, _, log_w = inputs_of(link, log_p, patterns)
             log_p[link.to] = push(log_w, link.layer, x)
@@ -166,18 +197,19 @@ def log_states(
 
 
 def inputs_of(
-    link: Link, log_p: list[Float[Tensor, "*_replicas _states"]], patterns: Patterns | None
+    link: Link, log_p: list[Float[Tensor, "*_replicas _states"]],
+    patterns: Patterns | None,
 ) -> tuple[
     Float[Tensor, "inputs below"],
     Float[Tensor, "*#replicas inputs"],
     Float[Tensor, "*#replicas inputs"],
 ]:
-    "The inputs of a link, their probabilities, and ln of those: the data as they are, otherwise all states."
+    """The inputs of a link, their probabilities, and ln of those:
+    the data as they are, otherwise all states."""
     if patterns is not None and link.of == 0:
         return patterns.bits, patterns.weights, patterns.weights.log()
     log_w = log_p[link.of]  # type: ignore[index]
     return cached_states(log_w.shape[-1].bit_length() - 1), log_w.exp(), log_w
-
 
 # %% ../nbs/09_pushforward.ipynb #08-17d
 def upward(
@@ -198,7 +230,8 @@ def downward(
 # %% ../nbs/09_pushforward.ipynb #06-21b
 @contextmanager
 def one_thread():
-    "Within this block torch computes with a single thread, in the thread that asks for it."
+    """Within this block torch computes with a single thread,
+    in the thread that asks for it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

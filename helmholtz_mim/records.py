@@ -24,47 +24,83 @@ def tidy_frame(rows) -> pd.DataFrame:
 # %% ../nbs/32_records.ipynb #c-09
 def intervals(report: pd.DataFrame) -> pd.DataFrame:
     "The same table with columns low and high (95 %) in place of the ± rows."
-    if not isinstance(report, pd.DataFrame) or "measure" not in report or not report.measure.str.endswith(" ±").any():
-        raise ValueError(f"intervals are made of what sampled_report returns, not of {shown(report)}")
+    if (
+        not isinstance(report, pd.DataFrame)
+        or "measure" not in report
+        or not report.measure.str.endswith(" ±").any()
+    ):
+        raise ValueError(
+            f"intervals are made of what sampled_report returns, not of {shown(report)}"
+        )
     half = report.measure.str.endswith(" ±")
     key = ["step", "replica", "layer", "direction", "measure"]
-    errors = report[half].assign(measure=report.measure[half].str.removesuffix(" ±")).rename(columns={"value": "half"})
+    errors = (
+        report[half]
+        .assign(measure=report.measure[half].str.removesuffix(" ±"))
+        .rename(columns={"value": "half"})
+    )
     both = report[~half].merge(errors, on=key)
-    return both.assign(low=both.value - both.half, high=both.value + both.half).drop(columns="half")
+    return both.assign(low=both.value - both.half, high=both.value + both.half).drop(
+        columns="half"
+    )
 
 # %% ../nbs/32_records.ipynb #c-12
 def wide(history: pd.DataFrame) -> pd.DataFrame:
     "One row per step and replica; columns like `I.recognition.0`."
     names = history.measure + "." + history.direction + "." + history.layer.astype(str)
-    return history.assign(name=names).pivot(index=["step", "replica"], columns="name", values="value").reset_index()
+    return (
+        history.assign(name=names)
+        .pivot(index=["step", "replica"], columns="name", values="value")
+        .reset_index()
+    )
 
 # %% ../nbs/32_records.ipynb #c-16
 def t_quantile(degrees):
-    "The 97.5 % quantile of Student's t: how many standard errors a 95 % interval reaches to either side."
+    """The 97.5 % quantile of Student's t:
+    how many standard errors a 95 % interval reaches to either side."""
     from scipy.special import stdtrit
 
     return stdtrit(degrees, 0.975)
 
 
 def mean_interval(mean, sem, count):
-    "The 95 % interval of a mean (Student's t), given its standard error and the number of replicas."
+    """The 95 % interval of a mean (Student's t),
+    given its standard error and the number of replicas."""
     half = sem * t_quantile(np.maximum(count - 1, 1))
     return mean - half, mean + half
 
 # %% ../nbs/32_records.ipynb #c-21
 def per_seed(table: pd.DataFrame, by: list[str], records: int = 50) -> pd.DataFrame:
-    "The mean of each measure over the last records of every seed; `by` are the columns that tell runs apart."
-    fields = [c for c in map(str, table) if c not in ("step", "replica", *by) and "." not in c]  # `wide` names measures with dots
+    """The mean of each measure over the last records of every seed;
+    `by` are the columns that tell runs apart."""
+    # `wide` names measures with dots
+    fields = [
+        c for c in map(str, table) if c not in ("step", "replica", *by) and "." not in c
+    ]
     pooled = [c for c in fields if (table.groupby(by)[c].nunique() > 1).any()]
     if pooled:
-        raise ValueError(f"runs that differ would be pooled into one row: add {', '.join(pooled)} to the columns that tell runs apart")
-    steps = table.groupby([*by, "step"], dropna=False).size().reset_index()[[*by, "step"]]
+        raise ValueError(
+            "runs that differ would be pooled into one row: add "
+            f"{', '.join(pooled)} to the columns that tell runs apart"
+        )
+    steps = (
+        table.groupby([*by, "step"], dropna=False).size().reset_index()[[*by, "step"]]
+    )
     last = steps.groupby(by).step.nlargest(records).reset_index()[[*by, "step"]]
-    return table.merge(last, on=[*by, "step"]).groupby([*by, "replica"]).mean(numeric_only=True).reset_index()
+    return (
+        table.merge(last, on=[*by, "step"])
+        .groupby([*by, "replica"])
+        .mean(numeric_only=True)
+        .reset_index()
+    )
 
 # %% ../nbs/32_records.ipynb #c-25
-def against(seeds: pd.DataFrame, measure: str, by: str = "scheme", baseline: str | int = "wake-sleep") -> pd.DataFrame:
-    "Mean ± half the 95 % interval of a measure, and the paired difference from the baseline with its interval and p."
+def against(
+    seeds: pd.DataFrame, measure: str, by: str = "scheme",
+    baseline: str | int = "wake-sleep",
+) -> pd.DataFrame:
+    """Mean ± half the 95 % interval of a measure,
+    and the paired difference from the baseline with its interval and p."""
     values = seeds.pivot(index="replica", columns=by, values=measure)
     rows = {}
     for name, v in values.items():
@@ -73,7 +109,12 @@ def against(seeds: pd.DataFrame, measure: str, by: str = "scheme", baseline: str
         if name != baseline:
             d = v - values[baseline]
             low, high = mean_interval(d.mean(), d.sem(), len(d))
-            rows[name] |= {"difference": d.mean(), "from": low, "to": high, "p": _two_sided(d)}
+            rows[name] |= {
+                "difference": d.mean(),
+                "from": low,
+                "to": high,
+                "p": _two_sided(d),
+            }
     return pd.DataFrame(rows).T
 
 

@@ -23,29 +23,39 @@ from .patterns import Patterns
 # %% ../nbs/26_rule.ipynb #ru-05
 @dataclass(frozen=True)
 class Kernel:
-    "A rule as plain functions of arrays, which an engine compiles; `memory` is shared with the rule and changed in place."
+    """A rule as plain functions of arrays, which an engine compiles;
+    `memory` is shared with the rule and changed in place."""
 
     allocate: Callable  # (layer, p, u, memory, y): writes the bits of a layer into y
-    update: Callable | None = None  # (layer, y, rows, left, memory): sees a pattern that was used; so many of its batch are left
+    # (layer, y, rows, left, memory): sees a pattern that was used; so many of its batch
+    # are left
+    update: Callable | None = None
     memory: np.ndarray | None = None  # float64, (replicas, numbers)
-    starts: np.ndarray | None = None  # where the memory of each layer begins, and where the last one ends
-    width: Callable[[int], int] = lambda units: 0  # how many numbers the functions use for a layer of so many units
+    # where the memory of each layer begins, and where the last one ends
+    starts: np.ndarray | None = None
+    # how many numbers the functions use for a layer of so many units
+    width: Callable[[int], int] = lambda units: 0
     batches: bool = True  # whether it can decide for batches of more than one
 
 
 class Rule:
-    "Decides the patterns of the layers of a chain; everything but the decision has a default."
+    """Decides the patterns of the layers of a chain;
+    everything but the decision has a default."""
 
     deterministic = False  # whether it needs no uniform numbers
 
     def __call__(self, layer: int, p: Units, u: Units) -> Units:
         "Bits from probabilities p and as many uniform numbers."
-        raise NotImplementedError(f"{type(self).__name__} decides nothing: write its __call__(layer, p, u)")
+        raise NotImplementedError(
+            f"{type(self).__name__} decides nothing: write its __call__(layer, p, u)"
+        )
 
     def bind(self, chain: Chain) -> None:
         "Get ready to decide about the layers of a chain; draws nothing."
 
-    def begin(self, chain: Chain, data: Patterns, lr: float, uniforms: Generator) -> None:
+    def begin(
+        self, chain: Chain, data: Patterns, lr: float, uniforms: Generator
+    ) -> None:
         "Look at the machine as it is before an epoch."
 
     def observe(self, z: list[Float[Tensor, "*replicas batch _units"]]) -> None:
@@ -92,13 +102,20 @@ class Decides(Rule):
         return self.function(layer, p, u)
 
     def kernel(self, chain: Chain) -> str:
-        return f"{getattr(self.function, '__name__', 'a function')} is a plain function without a compiled form"
+        return (
+            f"{getattr(self.function, '__name__', 'a function')} "
+            "is a plain function without a compiled form"
+        )
 
 
 def as_rule(allocate: Rule | Callable[[int, Tensor, Tensor], Tensor]) -> Rule:
-    "A rule as it is, and a function as a rule; refuses a name, or a class instead of one of its rules."
+    """A rule as it is, and a function as a rule;
+    refuses a name, or a class instead of one of its rules."""
     if not callable(allocate) or isinstance(allocate, type):
-        raise ValueError(f"allocate is a rule, such as sample or FactorialMIM(), not {shown(allocate)}")
+        raise ValueError(
+            "allocate is a rule, such as sample or "
+            f"FactorialMIM(), not {shown(allocate)}"
+        )
     return allocate if isinstance(allocate, Rule) else Decides(allocate)
 
 # %% ../nbs/26_rule.ipynb #ru-13
@@ -112,7 +129,9 @@ class Phases:
 
 def phases(allocate: Rule | Callable | Phases) -> Phases:
     "The rules of both phases, functions wrapped."
-    both = allocate if isinstance(allocate, Phases) else Phases(allocate)  # type: ignore[arg-type]
+    both = (
+        allocate if isinstance(allocate, Phases) else Phases(allocate)  # type: ignore
+    )
     return Phases(as_rule(both.awake), as_rule(both.asleep))
 
 
@@ -124,7 +143,9 @@ class InTurn(Rule):
     turn: Bool[Tensor, "*replicas batch"]
 
     def __call__(self, layer: int, p: Units, u: Units) -> Units:
-        return torch.where(self.turn.unsqueeze(-1).to(p.device), self.rule(layer, p, u), toss(p, u))
+        return torch.where(
+            self.turn.unsqueeze(-1).to(p.device), self.rule(layer, p, u), toss(p, u)
+        )
 
 
 def in_turn(rule: Rule, turn: Bool[Tensor, "*replicas batch"]) -> Rule:
@@ -135,19 +156,31 @@ def in_turn(rule: Rule, turn: Bool[Tensor, "*replicas batch"]) -> Rule:
 
 # %% ../nbs/26_rule.ipynb #ru-17
 class Memory:
-    "Numbers by name for each layer that a chain decides about: `memory[l].name` is a view, `(*replicas, width)`, float64."
+    """Numbers by name for each layer that a chain decides about:
+    `memory[l].name` is a view, `(*replicas, width)`, float64."""
 
     def __init__(self, chain: Chain, fields: Callable[[int], dict[str, int]]):
         machine = chain.machine
-        self.widths = {to: fields(machine.sizes[to]) for _, to, of in chain.links if of is not None}
-        self.starts = np.cumsum([0, *(sum(self.widths.get(l, {}).values()) for l in range(len(machine.sizes)))])
+        self.widths = {
+            to: fields(machine.sizes[to]) for _, to, of in chain.links if of is not None
+        }
+        self.starts = np.cumsum([
+            0,
+            *(sum(self.widths.get(l, {}).values()) for l in range(len(machine.sizes))),
+        ])
         self.replicas = machine.replicas
-        self.settle(machine.prior.weight.new_zeros(math.prod(self.replicas), int(self.starts[-1]), dtype=torch.float64))
+        self.settle(
+            machine.prior.weight.new_zeros(
+                math.prod(self.replicas), int(self.starts[-1]), dtype=torch.float64
+            )
+        )
 
     def settle(self, values: Float[Tensor, "replicas numbers"]) -> None:
         "Keep those values."
         self.values = values
-        self.layers = {layer: SimpleNamespace(**self._views(layer)) for layer in self.widths}
+        self.layers = {
+            layer: SimpleNamespace(**self._views(layer)) for layer in self.widths
+        }
 
     def _views(self, layer: int) -> dict[str, Tensor]:
         widths = self.widths[layer]
@@ -166,24 +199,35 @@ class Remembering(Rule):
     memory: Memory
 
     def fields(self, units: int) -> dict[str, int]:
-        "Names of what is kept for a layer of so many units, and how many numbers each takes."
-        raise NotImplementedError(f"{type(self).__name__} does not say what it remembers: write its fields(units)")
+        """Names of what is kept for a layer of so many units,
+        and how many numbers each takes."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say what "
+            "it remembers: write its fields(units)"
+        )
 
     def bind(self, chain: Chain) -> None:
         "Make the memory; refuses a second chain, and another machine."
         if self.chain is None:
             self.chain, self.memory = chain, Memory(chain, self.fields)
         if self.chain.machine is not chain.machine:
-            raise ValueError(f"this {type(self).__name__} remembers another machine: make a new rule for a new machine")
+            raise ValueError(
+                f"this {type(self).__name__} remembers another "
+                "machine: make a new rule for a new machine"
+            )
         if self.chain.way != chain.way:
             raise ValueError(
-                f"this {type(self).__name__} remembers the {self.chain.way} chain, and one rule cannot remember both: "
-                "make one for each, Phases(awake=…, asleep=…)"
+                f"this {type(self).__name__} remembers the "
+                f"{self.chain.way} chain, and one rule cannot remember "
+                "both: make one for each, Phases(awake=…, asleep=…)"
             )
         self.memory.settle(self.memory.values.to(chain.machine.prior.weight.device))
 
     def recall(self, layer: int) -> SimpleNamespace:
         "What is remembered about a layer."
         if self.chain is None:
-            raise ValueError(f"this {type(self).__name__} knows no machine yet: train with it, or bind it to a chain and let it begin")
+            raise ValueError(
+                f"this {type(self).__name__} knows no machine yet: "
+                "train with it, or bind it to a chain and let it begin"
+            )
         return self.memory[layer]

@@ -20,14 +20,18 @@ from .rule import Rule, as_rule, sample
 def dream(
     machine: HelmholtzMachine,
     count: int,  # how many dreams (for each replica)
-    allocate: Rule | Callable = sample,  # decides the pattern of each layer below the top, the data layer included
+    # decides the pattern of each layer below the top, the data layer included
+    allocate: Rule | Callable = sample,
     *,
     generator: Generator,
 ) -> list[Float[Tensor, "*replicas {count} _units"]]:
     "One pattern per layer, generated downward from the prior, data layer first."
     check_finite(machine)
     count = whole("count", count, 0)
-    check_memory(f"{count} dreams of this machine", count * sum(machine.sizes) * math.prod(machine.replicas))
+    check_memory(
+        f"{count} dreams of this machine",
+        count * sum(machine.sizes) * math.prod(machine.replicas),
+    )
     return draw(down(machine), count, as_rule(allocate), generator)
 
 # %% ../nbs/07_sleep.ipynb #05-06

@@ -47,17 +47,32 @@ def digest(*contents: bytes | Tensor) -> str:
 
 # %% ../nbs/34_store.ipynb #f-05b
 def _found_name(thing) -> tuple[str, dict[str, str]]:
-    "The name under which a function or a class can be found, and the module it is from; refuses one that cannot be found."
-    module, names = str(getattr(thing, "__module__", "")), (getattr(thing, "__qualname__", ""), getattr(thing, "__name__", ""))
+    """The name under which a function or a class can be found,
+    and the module it is from; refuses one that cannot be found."""
+    module = str(getattr(thing, "__module__", ""))
+    names = (getattr(thing, "__qualname__", ""), getattr(thing, "__name__", ""))
     for name in names:
-        if functools.reduce(lambda place, step: getattr(place, step, None), name.split("."), sys.modules.get(module)) is thing:
+        if (
+            functools.reduce(
+                lambda place, step: getattr(place, step, None), name.split("."),
+                sys.modules.get(module),
+            )
+            is thing
+        ):
             return name, {"from": module}
-    raise TypeError(f"{names[0] or type(thing).__name__!r} cannot be found under that name")
+    raise TypeError(
+        f"{names[0] or type(thing).__name__!r} cannot be found under that name"
+    )
 
 
 def _plain(thing) -> bool:
-    "Whether a thing stands for itself: a number, a word, nothing, or a sequence of those."
-    return thing is None or isinstance(thing, (bool, int, float, str)) or (isinstance(thing, (list, tuple)) and all(map(_plain, thing)))
+    """Whether a thing stands for itself:
+    a number, a word, nothing, or a sequence of those."""
+    return (
+        thing is None
+        or isinstance(thing, (bool, int, float, str))
+        or (isinstance(thing, (list, tuple)) and all(map(_plain, thing)))
+    )
 
 
 def _anatomy(thing) -> tuple[object, Mapping[str, object]]:
@@ -68,26 +83,58 @@ def _anatomy(thing) -> tuple[object, Mapping[str, object]]:
         case np.generic():
             return thing.item(), {}
         case Path():
-            return f"file {digest(thing.read_bytes())}" if thing.is_file() else f"no file {thing}", {}
+            return (
+                f"file {digest(thing.read_bytes())}"
+                if thing.is_file()
+                else f"no file {thing}"
+            ), {}
         case Tensor():
             return f"tensor {thing.dtype} {tuple(thing.shape)} {digest(thing)}", {}
         case np.ndarray() if not thing.dtype.hasobject:
-            return f"array {thing.dtype} {thing.shape} {digest(np.ascontiguousarray(thing).tobytes())}", {}
+            return (
+                (
+                    f"array {thing.dtype} {thing.shape} "
+                    f"{digest(np.ascontiguousarray(thing).tobytes())}"
+                ),
+                {},
+            )
         case np.ndarray() | pd.Index():
             return "array", {"values": thing.tolist()}
         case pd.DataFrame() | pd.Series():
-            columns = thing.items() if isinstance(thing, pd.DataFrame) else [(thing.name, thing)]
-            return "table", {"index": thing.index, **{f"{i} {name}": column.to_numpy() for i, (name, column) in enumerate(columns)}}
+            columns = (
+                thing.items()
+                if isinstance(thing, pd.DataFrame)
+                else [(thing.name, thing)]
+            )
+            return "table", {
+                "index": thing.index,
+                **{
+                    f"{i} {name}": column.to_numpy()
+                    for i, (name, column) in enumerate(columns)
+                },
+            }
         case bytes() | bytearray():
             return f"bytes {digest(bytes(thing))}", {}
         case list() | tuple():
             return "sequence", {str(i): part for i, part in enumerate(thing)}
         case set() | frozenset():
-            return "set", {str(i): part for i, part in enumerate(sorted(thing, key=lambda part: in_words(describe(part, "part"))))}
+            return "set", {
+                str(i): part
+                for i, part in enumerate(
+                    sorted(thing, key=lambda part: in_words(describe(part, "part")))
+                )
+            }
         case dict():
-            return "dictionary", {repr(key) if _plain(key) else in_words(describe(key, "key")): part for key, part in thing.items()}
+            return "dictionary", {
+                repr(key) if _plain(key) else in_words(describe(key, "key")): part
+                for key, part in thing.items()
+            }
         case functools.partial():
-            return "partial", {"partial of": thing.func, **{str(i): part for i, part in enumerate(thing.args)}, **thing.keywords}
+            return "partial", {
+                "partial of": thing.func,
+                **{str(i): part for i, part in enumerate(thing.args)},
+                **thing.keywords,
+            }
         case torch.Generator():
             return f"generator {thing.device} {thing.initial_seed()}", {}
         case np.ufunc():  # whose module not every numpy tells
@@ -103,10 +150,17 @@ def _anatomy(thing) -> tuple[object, Mapping[str, object]]:
 
 
 def _settings(thing) -> Mapping[str, object]:
-    "All that an object keeps; of one that looks after its own state, and of a dataclass, what it was made with."
+    """All that an object keeps; of one that looks after its own state,
+    and of a dataclass, what it was made with."""
     takes, free = inspect.signature(type(thing)).parameters, hasattr(thing, "__dict__")
-    cared_for = is_dataclass(thing) or (hasattr(thing, "load_state_dict") and not isinstance(thing, torch.nn.Module))
-    if takes and all(hasattr(thing, name) for name in takes) and (cared_for or not free):
+    cared_for = is_dataclass(thing) or (
+        hasattr(thing, "load_state_dict") and not isinstance(thing, torch.nn.Module)
+    )
+    if (
+        takes
+        and all(hasattr(thing, name) for name in takes)
+        and (cared_for or not free)
+    ):
         return {name: getattr(thing, name) for name in takes}
     if not free:
         raise TypeError(f"a {type(thing).__name__} does not show what it holds")
@@ -114,7 +168,8 @@ def _settings(thing) -> Mapping[str, object]:
 
 
 def walk(thing, name: str, above: tuple = ()) -> Iterator[tuple[str, object, object]]:
-    "A thing and all of its parts: dotted name, word, and the part itself; what has no word is refused."
+    """A thing and all of its parts: dotted name, word, and the part itself;
+    what has no word is refused."""
     if any(thing is other for other in above):
         yield name, f"again, {len(above)} levels below", thing
         return
@@ -122,8 +177,8 @@ def walk(thing, name: str, above: tuple = ()) -> Iterator[tuple[str, object, obj
         word, parts = _anatomy(thing)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{name} cannot be told from others, since {error}: "
-            "define it under a name at the top of a module, and fix its arguments with functools.partial"
+            f"{name} cannot be told from others, since {error}: define it under a name "
+            "at the top of a module, and fix its arguments with functools.partial"
         ) from error
     yield name, word, thing
     for part, value in parts.items():
@@ -131,7 +186,8 @@ def walk(thing, name: str, above: tuple = ()) -> Iterator[tuple[str, object, obj
 
 
 def describe(thing, name: str) -> dict[str, object]:
-    "A thing and all of its parts in words and plain values, by their dotted names; what has no word is refused."
+    """A thing and all of its parts in words and plain values, by their dotted names;
+    what has no word is refused."""
     return {part: word for part, word, _ in walk(thing, name)}
 
 
@@ -141,7 +197,8 @@ def in_words(description: object) -> str:
 
 # %% ../nbs/34_store.ipynb #f-09b
 def progress(steps, what: str, unit: str, total: int | None = None):
-    "A progress bar on a terminal after the first second; silent elsewhere, and if TQDM_DISABLE is set."
+    """A progress bar on a terminal after the first second;
+    silent elsewhere, and if TQDM_DISABLE is set."""
     if not sys.stderr.isatty() or "TQDM_DISABLE" in os.environ:
         return steps
     return tqdm(steps, desc=what, unit=unit, total=total, leave=False, delay=1)
@@ -149,25 +206,36 @@ def progress(steps, what: str, unit: str, total: int | None = None):
 
 @contextmanager
 def workers(processes: int):
-    "Processes to work in; what they have begun ends at once if this one is interrupted, and they never outlive it."
+    """Processes to work in; what they have begun ends at once
+    if this one is interrupted, and they never outlive it."""
     others = set(active_children())
-    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_at_work) as pool:
+    with ProcessPoolExecutor(
+        processes, get_context("spawn"), initializer=_at_work
+    ) as pool:
         try:
             with _unheard(signal.SIGINT):
                 pool.submit(int)  # which starts them all
             yield pool
         except BrokenProcessPool as error:
-            raise MemoryError("a worker process was killed, as happens where memory is short: what is finished is kept") from error
+            raise MemoryError(
+                "a worker process was killed, as happens where "
+                "memory is short: what is finished is kept"
+            ) from error
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            for worker in set(active_children()) - others if isinstance(error, KeyboardInterrupt) else ():
+            for worker in (
+                set(active_children()) - others
+                if isinstance(error, KeyboardInterrupt)
+                else ()
+            ):
                 worker.kill()
             raise
 
 
 @contextmanager
 def _unheard(number):
-    "A signal waits until the block ends, and is never heard by processes that are started in it."
+    """A signal waits until the block ends,
+    and is never heard by processes that are started in it."""
     if hasattr(signal, "pthread_sigmask"):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
         try:
@@ -179,7 +247,8 @@ def _unheard(number):
 
 
 def _at_work():
-    "One thread each, no bar; deaf to Ctrl-C, which the parent answers; gone when the parent is."
+    """One thread each, no bar; deaf to Ctrl-C, which the parent answers;
+    gone when the parent is."""
     torch.set_num_threads(1)
     os.environ["TQDM_DISABLE"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -195,7 +264,8 @@ def _end_with_parent():
 EDITION = 1  # of the numbers in all stores: one more when the same run gives others
 
 
-HERE = ("__main__", "helmholtz_mim")  # a chapter that is run as a notebook makes the package's runs itself
+# a chapter that is run as a notebook makes the package's runs itself
+HERE = ("__main__", "helmholtz_mim")
 
 
 @dataclass(frozen=True)
@@ -208,7 +278,8 @@ class Summary:
 # %% ../nbs/34_store.ipynb #f-09c
 @dataclass(frozen=True)
 class Store:
-    "A folder of finished runs; a run is a dataclass with a `name`, and every field of it decides where its files are."
+    """A folder of finished runs; a run is a dataclass with a `name`,
+    and every field of it decides where its files are."""
 
     folder: Path
     command: str  # makes what is missing
@@ -222,25 +293,44 @@ class Store:
 
     def record(self, run) -> dict[str, object]:
         "All that decides about the numbers of a run."
-        found = describe(run, "run") | describe(self.measure, "measure") | {"edition": EDITION}
-        return {part: word for part, word in found.items() if not (part.endswith(".from") and str(word).startswith(HERE))}
+        found = (
+            describe(run, "run")
+            | describe(self.measure, "measure")
+            | {"edition": EDITION}
+        )
+        return {
+            part: word
+            for part, word in found.items()
+            if not (part.endswith(".from") and str(word).startswith(HERE))
+        }
 
     def path(self, run, kind: str = "") -> Path:
-        "Where a run keeps its file of that kind: a name to be read, a digest of the record, the kind."
-        return Path(self.folder) / f"{run.name}-{digest(in_words(self.record(run)).encode())[:10]}.{kind or self.kind}"
+        """Where a run keeps its file of that kind:
+        a name to be read, a digest of the record, the kind."""
+        key = digest(in_words(self.record(run)).encode())[:10]
+        return Path(self.folder) / f"{run.name}-{key}.{kind or self.kind}"
 
     def done(self, run, *kinds: str) -> bool:
-        "Whether a run has left its table and files of all those kinds; a table that is not whole is refused."
+        """Whether a run has left its table and files of all those kinds;
+        a table that is not whole is refused."""
         left = [kind for kind in (*kinds, self.kind) if self.path(run, kind).exists()]
         for kind in left:
             if "csv" in kind:
                 self.read(run, kind)
         return len(left) == len(kinds) + 1
 
-    def complete(self, runs: Iterable, perform: Callable, *kinds: str, resume: bool = True, processes: int = 1) -> pd.DataFrame:
-        "The tables of runs, of which those that are not done yet are performed first: `perform(run, store)` leaves their files."
+    def complete(
+        self, runs: Iterable, perform: Callable, *kinds: str, resume: bool = True,
+        processes: int = 1,
+    ) -> pd.DataFrame:
+        """The tables of runs, of which those that are not done yet are performed first:
+        `perform(run, store)` leaves their files."""
         runs = list(runs)
-        left = [run for run in dict.fromkeys(runs) if not (resume and self.done(run, *kinds))]
+        left = [
+            run
+            for run in dict.fromkeys(runs)
+            if not (resume and self.done(run, *kinds))
+        ]
         if min(processes, len(left)) < 2:
             for run in progress(left, "runs", "run"):
                 perform(run, self)
@@ -252,41 +342,63 @@ class Store:
         return self.table(runs)
 
     def table(self, runs: Iterable, kind: str = "") -> pd.DataFrame:
-        "The tables of runs done before, one below the other, with the runs' settings as columns."
+        """The tables of runs done before, one below the other,
+        with the runs' settings as columns."""
         tables = ((run, self.read(run, kind)) for run in self.finished(runs, kind))
-        return pd.concat([table.assign(**_columns(run, table)) for run, table in tables], ignore_index=True)
+        return pd.concat(
+            [table.assign(**_columns(run, table)) for run, table in tables],
+            ignore_index=True,
+        )
 
     def write(self, run, table: pd.DataFrame, kind: str = "") -> None:
         "Keep a table, with five digits."
-        text = self._page(run, table.to_csv(index=False, float_format="%.5g", lineterminator="\n"))
+        text = self._page(
+            run, table.to_csv(index=False, float_format="%.5g", lineterminator="\n")
+        )
         with atomic_write(self.path(run, kind)) as beside:
-            beside.write_bytes(gzip.compress(text, mtime=0) if beside.suffix == ".gz" else text)
+            beside.write_bytes(
+                gzip.compress(text, mtime=0) if beside.suffix == ".gz" else text
+            )
 
     def read(self, run, kind: str = "") -> pd.DataFrame:
-        "The table of a run; one that is not, to the letter, as it was written for this run is refused."
+        """The table of a run; one that is not, to the letter,
+        as it was written for this run is refused."""
         self.finished([run], kind)
         path = self.path(run, kind)
         try:
-            text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            text = (
+                gzip.decompress(path.read_bytes())
+                if path.suffix == ".gz"
+                else path.read_bytes()
+            )
             body = text.decode().partition("\n")[2]
         except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError):
             text, body = b"", ""
         if text != self._page(run, body):
-            raise ValueError(f"{path} is damaged, or was not made by this run: {self.remedy}")
+            raise ValueError(
+                f"{path} is damaged, or was not made by this run: {self.remedy}"
+            )
         return pd.read_csv(io.StringIO(body))
 
     def _page(self, run, body: str) -> bytes:
-        record = self.record(run) | {"sha256": hashlib.sha256(body.encode()).hexdigest()}
+        record = self.record(run) | {
+            "sha256": hashlib.sha256(body.encode()).hexdigest()
+        }
         return f"# {in_words(record)}\n{body}".encode()
 
     def keep(self, run, tensors: Mapping[str, Tensor], kind: str) -> None:
         "Keep tensors."
-        write_tensors(self.path(run, kind), tensors, {"format": FORMAT, "version": "1", "record": in_words(self.record(run))})
+        write_tensors(
+            self.path(run, kind), tensors,
+            {"format": FORMAT, "version": "1", "record": in_words(self.record(run))},
+        )
 
     def kept(self, run, kind: str) -> dict[str, Tensor]:
         "The tensors of a run."
         self.finished([run], kind)
-        tensors, header = read_tensors(self.path(run, kind), FORMAT, 1, "what a run has kept", self.remedy)
+        tensors, header = read_tensors(
+            self.path(run, kind), FORMAT, 1, "what a run has kept", self.remedy
+        )
         self.check(run, header.get("record", ""), self.path(run, kind))
         return tensors
 
@@ -300,7 +412,10 @@ class Store:
         runs = list(runs)
         missing = [run for run in runs if not self.path(run, kind).exists()]
         if missing:
-            raise FileNotFoundError(f"{len(missing)} of {len(runs)} runs are missing in {self.folder}: {self.command} makes them")
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(runs)} runs are missing "
+                f"in {self.folder}: {self.command} makes them"
+            )
         return runs
 
 
@@ -308,7 +423,19 @@ FORMAT = "helmholtz_mim.kept"
 
 
 def _columns(run, table: pd.DataFrame) -> dict[str, Any]:
-    "The settings of a run that are numbers or words, and sizes as 200-100-50; what the table has itself is left out."
-    values = {field.name: getattr(run, field.name) for field in fields(run) if field.name not in table}
-    plain_ones = {name: value for name, value in values.items() if value is not None and _plain(value)}
-    return {name: "-".join(map(str, value)) if isinstance(value, tuple) else value for name, value in plain_ones.items()}
+    """The settings of a run that are numbers or words, and sizes as 200-100-50;
+    what the table has itself is left out."""
+    values = {
+        field.name: getattr(run, field.name)
+        for field in fields(run)
+        if field.name not in table
+    }
+    plain_ones = {
+        name: value
+        for name, value in values.items()
+        if value is not None and _plain(value)
+    }
+    return {
+        name: "-".join(map(str, value)) if isinstance(value, tuple) else value
+        for name, value in plain_ones.items()
+    }

@@ -18,7 +18,8 @@ from .patterns import Patterns
 
 # %% ../nbs/25_streams.ipynb #06-08
 def splitmix64(key, counter):
-    "The counter-th output of the SplitMix64 generator with that key (Steele, Lea & Flood 2014): uint64 to uint64."
+    """The counter-th output of the SplitMix64 generator with
+    that key (Steele, Lea & Flood 2014): uint64 to uint64."""
     x = key + counter * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -31,35 +32,49 @@ def unit_interval(x):
 
 # %% ../nbs/25_streams.ipynb #st-08c
 class Stream:
-    "Uniform numbers for a stack of replicas, each from a stream of its own; a `generator` for every function here."
+    """Uniform numbers for a stack of replicas, each from a stream of its own;
+    a `generator` for every function here."""
 
     def __init__(self, replicas: int | tuple[int, ...], *, generator: torch.Generator):
         check_generator(generator)
         replicas = wholes("replicas", replicas)
         check_memory("a stream for each of that many replicas", 2 * math.prod(replicas))
-        keys = torch.randint(-(2**63), 2**63 - 1, replicas, generator=generator, device=generator.device)
+        keys = torch.randint(
+            -(2**63), 2**63 - 1, replicas, generator=generator, device=generator.device
+        )
         self.keys = keys.cpu().numpy().view(np.uint64)
         self.position = 0  # numbers that every replica has used so far
 
     def __call__(self, shape: tuple[int, ...]) -> Float[Tensor, "..."]:
         "Uniform float64 numbers in [0, 1) of shape `(*replicas, ...)`."
         if tuple(shape[: self.keys.ndim]) != self.keys.shape:
-            raise ValueError(f"this stream is for replicas {self.keys.shape}, not for numbers of shape {tuple(shape)}")
+            raise ValueError(
+                f"this stream is for replicas {self.keys.shape}, "
+                f"not for numbers of shape {tuple(shape)}"
+            )
         count = math.prod(shape[self.keys.ndim :])
-        counter = np.arange(self.position + 1, self.position + count + 1, dtype=np.uint64)
+        counter = np.arange(
+            self.position + 1, self.position + count + 1, dtype=np.uint64
+        )
         self.position += count
-        return torch.from_numpy(unit_interval(splitmix64(self.keys[..., None], counter))).reshape(shape)
+        return torch.from_numpy(
+            unit_interval(splitmix64(self.keys[..., None], counter))
+        ).reshape(shape)
 
     def block(self, count: int) -> "Stream":
-        "The next so many numbers as a stream that begins there; this one goes on behind them, whether they are used or not."
+        """The next so many numbers as a stream that begins there;
+        this one goes on behind them, whether they are used or not."""
         here = copy(self)
         self.position += count
         return here
 
     def fork(self) -> "Stream":
-        "A second stream for every replica, whose key is the number 2^63 of this one, which no run comes to."
+        """A second stream for every replica, whose key is the number 2^63 of this one,
+        which no run comes to."""
         other = copy(self)
-        other.keys = splitmix64(self.keys[..., None], np.array([2**63], dtype=np.uint64)).reshape(self.keys.shape)
+        other.keys = splitmix64(
+            self.keys[..., None], np.array([2**63], dtype=np.uint64)
+        ).reshape(self.keys.shape)
         other.position = 0
         return other
 
@@ -71,19 +86,21 @@ def fill_double(key, position, u):
 
 
 def fill_single(key, position, u):
-    "Put float32 numbers in [0, 1) into u, two from each output of the stream after that position; returns how many outputs."
+    """Put float32 numbers in [0, 1) into u, two from each output
+    of the stream after that position; returns how many outputs."""
     half = (u.size + 1) // 2
     for i in range(half):
         x = splitmix64(key, np.uint64(position + i + 1))
         u[i] = np.float32(np.int32(x >> np.uint64(40))) * np.float32(2.0**-24)
         if half + i < u.size:
-            u[half + i] = np.float32(np.int32((x >> np.uint64(16)) & np.uint64(0xFFFFFF))) * np.float32(2.0**-24)
+            u[half + i] = np.float32(
+                np.int32((x >> np.uint64(16)) & np.uint64(0xFFFFFF))
+            ) * np.float32(2.0**-24)
     return half
 
 # %% ../nbs/25_streams.ipynb #06-12
 def draw_order(
-    patterns: Patterns,
-    uniforms: Callable[[tuple[int, ...]], Tensor],
+    patterns: Patterns, uniforms: Callable[[tuple[int, ...]], Tensor],
     replicas: tuple[int, ...] = (),
 ) -> Int[Tensor, "*_replicas {patterns.epoch}"]:
     "Which pattern comes when in one epoch, by its index."
@@ -95,7 +112,8 @@ def draw_order(
 
 
 def cumulative_weights(patterns: Patterns) -> Float[Tensor, " patterns"] | None:
-    "The running sum of the weights, or None if the patterns can be permuted instead of drawn."
+    """The running sum of the weights, or None if the
+    patterns can be permuted instead of drawn."""
     even = bool((patterns.weights == patterns.weights[0]).all())
     if even and patterns.epoch % len(patterns) == 0:
         return None

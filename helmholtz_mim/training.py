@@ -32,19 +32,28 @@ Report = Callable[[HelmholtzMachine, Patterns], pd.DataFrame]
 
 # %% ../nbs/31_training.ipynb #06-23
 @one_thread()
-def losses(machine: HelmholtzMachine, patterns: Patterns | Tensor, *, generator: torch.Generator) -> pd.DataFrame:
-    "Surprise per unit (nats) of each predicted layer: generative awake, recognition asleep; sampled once per pattern."
+def losses(
+    machine: HelmholtzMachine, patterns: Patterns | Tensor, *,
+    generator: torch.Generator,
+) -> pd.DataFrame:
+    """Surprise per unit (nats) of each predicted layer:
+    generative awake, recognition asleep; sampled once per pattern."""
     patterns = as_patterns(patterns)
     z = wake(machine, patterns.bits, generator=generator)
     d = dream(machine, len(patterns), generator=generator)
     even = torch.full_like(patterns.weights, 1 / len(patterns))
-    return tidy_frame([*_surprises(down(machine), z, patterns.weights), *_surprises(up(machine), d, even)])
+    return tidy_frame([
+        *_surprises(down(machine), z, patterns.weights),
+        *_surprises(up(machine), d, even),
+    ])
 
 
 def _surprises(chain: Chain, z: list[Tensor], weights: Tensor):
     for link in sorted(chain.links, key=lambda link: link.to):
         value = link.layer.log_prob(z[link.to], given(link, z)).double()
-        yield chain.way, link.to, "loss", -(value @ weights.to(value.device)) / chain.machine.sizes[link.to]
+        yield chain.way, link.to, "loss", -(
+            value @ weights.to(value.device)
+        ) / chain.machine.sizes[link.to]
 
 # %% ../nbs/31_training.ipynb #tr-06
 ENGINES = {
@@ -55,7 +64,8 @@ ENGINES = {
 
 
 def start(engine: str, setup: Setup) -> tuple[str, Engine]:
-    "The engine of that name for a run; for 'auto' the first that expects to be the fastest and does not refuse."
+    """The engine of that name for a run;
+    for 'auto' the first that expects to be the fastest and does not refuse."""
     if engine != "auto":
         return engine, found(ENGINES, engine, "engine")(setup)
     for name in ENGINES:
@@ -65,7 +75,9 @@ def start(engine: str, setup: Setup) -> tuple[str, Engine]:
                 return name, make(setup)
         except NotApplicable:
             continue
-    raise NotApplicable("no engine runs this: add engines.reference:Reference to the table again")
+    raise NotApplicable(
+        "no engine runs this: add engines.reference:Reference to the table again"
+    )
 
 # %% ../nbs/31_training.ipynb #tr-06b
 @dataclass
@@ -77,7 +89,8 @@ class Trainer:
     done: int = 0  # epochs so far
 
     def __call__(self, epochs: int) -> None:
-        "Train; what is interrupted goes back to the end of the last epochs that the engine finished."
+        """Train; what is interrupted goes back to the end
+        of the last epochs that the engine finished."""
         end = self.done + epochs
         while self.done < end:
             before = {name: value.clone() for name, value in self.state_dict().items()}
@@ -100,17 +113,24 @@ class Trainer:
 
 # %% ../nbs/31_training.ipynb #06-28
 class Interrupted(KeyboardInterrupt):
-    "Ctrl-C in the midst of training: the machine is as of the last whole epoch, and what was measured is in `history`."
+    """Ctrl-C in the midst of training: the machine is as of the last whole epoch,
+    and what was measured is in `history`."""
 
     def __init__(self, epoch: int, epochs: int, history: pd.DataFrame, kept: bool):
         super().__init__(epoch, epochs, history, kept)
         self.epoch, self.epochs, self.history, self.kept = epoch, epochs, history, kept
 
     def __str__(self) -> str:
-        on = "from its checkpoint" if self.kept else "from here, had it a checkpoint: train(…, checkpoint=Checkpoint(path))"
-        done = f"after epoch {self.epoch} of {self.epochs}, and the machine is as of that epoch"
+        on = (
+            "from its checkpoint"
+            if self.kept
+            else "from here, had it a checkpoint: train(…, checkpoint=Checkpoint(path))"
+        )
+        done = (
+            f"after epoch {self.epoch} of {self.epochs}, "
+            "and the machine is as of that epoch"
+        )
         return f"training was interrupted {done}; the same call goes on {on}"
-
 
 # %% ../nbs/31_training.ipynb #tr-28a
 @dataclass
@@ -123,7 +143,8 @@ class Run:
     engine: str  # its name
     trainer: Trainer
     history: list[pd.DataFrame] = field(default_factory=list)  # one table per report
-    interrupted: bool = False  # somebody wants it to end here, perhaps in the middle of an epoch
+    # somebody wants it to end here, perhaps in the middle of an epoch
+    interrupted: bool = False
 
 
 _PLAIN, _STEPS = WakeSleep(), SGD()
@@ -134,45 +155,72 @@ def train(
     patterns: Patterns | Tensor,
     config: TrainConfig,
     *,
-    allocate: Rule | Callable | Phases = sample,  # decides hidden patterns when it is its turn
-    method: WakeSleep = _PLAIN,  # what a step is: WakeSleep(), Reweighted(particles=5), or another
-    optimizer: Optimizer = _STEPS,  # how gradients become steps: SGD(), Adam(0.003, schedule="cosine"), or another
-    report: Report | None = None,  # what to measure; the losses of both phases if left out
-    stop: Callable[[HelmholtzMachine], bool] | None = None,  # asked after each report whether to end early
-    checkpoint: Callable[[Run], None] | None = None,  # shown the run before the first epoch and after each one
-    engine: str = "auto",  # "torch", "compiled", "batched", "module:Class", or whichever is the fastest here
+    # decides hidden patterns when it is its turn
+    allocate: Rule | Callable | Phases = sample,
+    # what a step is: WakeSleep(), Reweighted(particles=5), or another
+    method: WakeSleep = _PLAIN,
+    # how gradients become steps: SGD(), Adam(0.003, schedule="cosine"), or another
+    optimizer: Optimizer = _STEPS,
+    # what to measure; the losses of both phases if left out
+    report: Report | None = None,
+    # asked after each report whether to end early
+    stop: Callable[[HelmholtzMachine], bool] | None = None,
+    # shown the run before the first epoch and after each one
+    checkpoint: Callable[[Run], None] | None = None,
+    # "torch", "compiled", "batched", "module:Class", or whichever is the fastest here
+    engine: str = "auto",
     generator: torch.Generator,
 ) -> pd.DataFrame:
-    "Train in place; the history has columns step, replica, layer, direction, measure, value (nats)."
+    """Train in place; the history has columns step, replica, layer, direction, measure,
+    value (nats)."""
     patterns, rules = as_patterns(patterns), phases(allocate)
     _check_run(machine, patterns, config, method, optimizer)
     check_functions(report=report, stop=stop, checkpoint=checkpoint)
-    stream, _ = (Stream(machine.replicas, generator=generator) for _ in range(2))  # two, so that what follows draws as ever
+    # two, so that what follows draws as ever
+    stream, _ = (Stream(machine.replicas, generator=generator) for _ in range(2))
     pairs = ((rules.awake, up(machine)), (rules.asleep, down(machine)))
     for rule, chain in pairs:
         rule.bind(chain)
-    setup = Setup(machine, patterns, config, method, rules, optimizer, stream, stream.fork())
+    setup = Setup(
+        machine, patterns, config, method, rules, optimizer, stream, stream.fork()
+    )
     name, started = start(engine, setup)
     report = report or partial(losses, generator=torch.Generator().manual_seed(0))
     run = Run(setup, report, stop, name, Trainer(started, (stream, setup.turns)))
     try:
-        _go(run, checkpoint, [(rule, chain) for rule, chain in pairs if type(rule).begin is not Rule.begin])
+        _go(
+            run,
+            checkpoint,
+            [
+                (rule, chain)
+                for rule, chain in pairs
+                if type(rule).begin is not Rule.begin
+            ],
+        )
     except KeyboardInterrupt:
         run.interrupted = True
         if checkpoint:
             checkpoint(run)
-        history = pd.concat(run.history, ignore_index=True) if run.history else pd.DataFrame()
-        raise Interrupted(run.trainer.done, config.epochs, history, bool(checkpoint)) from None
+        history = (
+            pd.concat(run.history, ignore_index=True) if run.history else pd.DataFrame()
+        )
+        raise Interrupted(
+            run.trainer.done, config.epochs, history, bool(checkpoint)
+        ) from None
     return pd.concat(run.history, ignore_index=True)
 
 
-def _go(run: Run, checkpoint: Callable[[Run], None] | None, begins: list[tuple[Rule, Chain]]) -> None:
+def _go(
+    run: Run, checkpoint: Callable[[Run], None] | None, begins: list[tuple[Rule, Chain]]
+) -> None:
     s, trainer = run.setup, run.trainer
     if checkpoint:
         checkpoint(run)
     if not run.history:
         run.history.append(run.report(s.machine, s.patterns))
-    for epoch in progress(range(trainer.done + 1, s.config.epochs + 1), "training", "epoch"):
+    for epoch in progress(
+        range(trainer.done + 1, s.config.epochs + 1), "training", "epoch"
+    ):
         for rule, chain in begins:
             rule.begin(chain, s.patterns, s.optimizer.rate(s.config), s.turns)
         due = epoch % s.config.report_every == 0 or epoch == s.config.epochs
@@ -180,7 +228,9 @@ def _go(run: Run, checkpoint: Callable[[Run], None] | None, begins: list[tuple[R
             _advance_to(epoch, s.machine, trainer)
         if due:
             steps = -(-s.patterns.epoch // s.config.batch)
-            run.history.append(run.report(s.machine, s.patterns).assign(step=epoch * steps))
+            run.history.append(
+                run.report(s.machine, s.patterns).assign(step=epoch * steps)
+            )
             if run.stop and run.stop(s.machine):
                 return
         if checkpoint:
@@ -191,24 +241,49 @@ def _advance_to(epoch: int, machine: HelmholtzMachine, trainer: Trainer) -> None
     "Train until after that epoch, and end the run there if a weight is not finite."
     first = trainer.done + 1
     trainer(epoch - trainer.done)
-    check_finite(machine, f" after epoch {epoch}" if first == epoch else f" between epochs {first} and {epoch}")
+    check_finite(
+        machine,
+        (
+            f" after epoch {epoch}"
+            if first == epoch
+            else f" between epochs {first} and {epoch}"
+        ),
+    )
 
 
-def _check_run(machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig, method: WakeSleep, optimizer: Optimizer) -> None:
-    "Refuse a machine, a protocol, a method or an optimiser that is none, or that cannot go together."
+def _check_run(
+    machine: HelmholtzMachine, patterns: Patterns, config: TrainConfig,
+    method: WakeSleep, optimizer: Optimizer,
+) -> None:
+    """Refuse a machine, a protocol, a method or an optimiser that is none,
+    or that cannot go together."""
     check_finite(machine)
     kinds = {
         "config is a protocol, such as TrainConfig(600)": (config, TrainConfig),
-        "method is an algorithm, such as WakeSleep() or Reweighted(5)": (method, WakeSleep),
-        "optimizer is an optimiser, such as SGD() or Adam(0.003)": (optimizer, Optimizer),
+        "method is an algorithm, such as WakeSleep() or Reweighted(5)": (
+            method,
+            WakeSleep,
+        ),
+        "optimizer is an optimiser, such as SGD() or Adam(0.003)": (
+            optimizer,
+            Optimizer,
+        ),
     }
     for wanted, (thing, kind) in kinds.items():
         if not isinstance(thing, kind):
             raise ValueError(f"{wanted}, not {shown(thing)}")
     dtype = machine.prior.weight.dtype
     if optimizer.rate(config) > torch.finfo(dtype).max:
-        raise ValueError(f"the learning rate {optimizer.rate(config):g} is beyond what the machine's {dtype} can hold: take a smaller one")
+        raise ValueError(
+            f"the learning rate {optimizer.rate(config):g} is beyond "
+            f"what the machine's {dtype} can hold: take a smaller one"
+        )
     if not method.dreams and config.dreams != config.batch:
-        raise ValueError(f"{method} learns from no dreams: leave dreams out of the protocol")
-    check_memory(f"{config.dreams} dreams at a time", config.dreams * sum(machine.sizes) * math.prod(machine.replicas))
+        raise ValueError(
+            f"{method} learns from no dreams: leave dreams out of the protocol"
+        )
+    check_memory(
+        f"{config.dreams} dreams at a time",
+        config.dreams * sum(machine.sizes) * math.prod(machine.replicas),
+    )
     check_units(machine, patterns.units)

@@ -31,20 +31,23 @@ def wake(
 def data_layer(
     machine: HelmholtzMachine, x: Shaped[Tensor, "*#replicas batch units"]
 ) -> Float[Tensor, "*#replicas batch units"]:
-    "Data patterns as the machine's data layer: zeros and ones of its dtype, for all replicas."
+    """Data patterns as the machine's data layer:
+    zeros and ones of its dtype, for all replicas."""
     x, units, replicas = binary(x), machine.sizes[0], machine.replicas
     if x.ndim < 2 or (x.ndim > 2 and x.shape[:-2] != replicas):
         wanted = ", ".join(map(str, (*replicas, "batch", units)))
-        raise ValueError(f"data for this machine are shaped ({wanted}), or (batch, {units}), not {tuple(x.shape)}")
+        raise ValueError(
+            f"data for this machine are shaped ({wanted}), "
+            f"or (batch, {units}), not {tuple(x.shape)}"
+        )
     check_units(machine, x.shape[-1])
     return x.to(machine.prior.weight).expand(*replicas, *x.shape[-2:])
 
 # %% ../nbs/06_wake.ipynb #04-11
 def learn_generative_(
-    machine: HelmholtzMachine,
-    z: list[Float[Tensor, "*replicas batch _units"]],
-    lr: float,
-    weights: Float[Tensor, "*replicas batch"] | None = None,
+    machine: HelmholtzMachine, z: list[Float[Tensor, "*replicas batch _units"]],
+    lr: float, weights: Float[Tensor, "*replicas batch"] | None = None,
 ) -> None:
-    "One delta-rule step of every generative layer, and of the prior, towards the waking patterns z."
+    """One delta-rule step of every generative layer, and of the prior,
+    towards the waking patterns z."""
     teach_(down(machine), z, lr, weights)

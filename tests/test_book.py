@@ -203,3 +203,27 @@ def test_tables_and_captions_are_dark_on_paper(browser):
     view.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert not texts.evaluate_all(BRIGHT)
     view.close()
+
+
+CUT = """() => {
+  document.querySelectorAll(".bd-article details").forEach((details) => { details.open = true; });
+  const style = document.createElement("style");
+  style.textContent = "div.cell_input pre { white-space: pre !important; }";  // lines of code shall not even wrap
+  document.head.append(style);
+  const article = document.querySelector(".bd-article"), edge = article.getBoundingClientRect().right;
+  const boxes = [...article.querySelectorAll("pre, div.cell_input, div.cell_output, table")];
+  const over = (box) => Math.max(box.scrollWidth - box.clientWidth, box.getBoundingClientRect().right - edge);
+  return boxes.filter((box) => box.clientWidth && over(box) > 1).map((box) => box.innerText.slice(0, 80));
+}"""
+
+
+@each_page
+def test_nothing_is_cut_off_on_a_small_laptop(browser, page):
+    if refresh(page):
+        return
+    view = browser.new_page(viewport={"width": 1280, "height": 800})
+    view.goto(page.as_uri())
+    view.wait_for_load_state("networkidle")
+    cut = view.evaluate(CUT) if view.locator(".bd-article").count() else []
+    view.close()
+    assert not cut

@@ -147,6 +147,13 @@ def test_cells_of_imports_are_folded(path):
             assert "fold" in [name for name, _ in directives(cell)], cell["source"]
 
 
+@each_notebook
+def test_code_fits_88_columns(path):
+    lines = (line for cell in cells(path, "code") for line in cell["source"].splitlines())
+    long = [line for line in lines if len(line) > 88 and not line.startswith("#|")]
+    assert not long, "a page at 1280 px shows 88 columns:\n" + "\n".join(long)
+
+
 CHAPTER = re.compile(r"\[(?:chapters? )?(\d+)\]\((\d\d)_\w+(?:#[\w-]*)?\)", re.I)
 ENTRY = re.compile(r"^@\w+{.*?^ *}$", re.M | re.S)  # of BibTeX
 

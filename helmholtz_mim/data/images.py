@@ -32,12 +32,16 @@ def grey_digits(
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError('the 8 × 8 digits come with scikit-learn: pip install scikit-learn') from error
+        raise ImportError(
+            "the 8 × 8 digits come with scikit-learn: pip install scikit-learn"
+        ) from error
     images, labels = load_digits(return_X_y=True)
     return _shown(torch.from_numpy(images), torch.from_numpy(labels), digits, levels=16)
 
 
-def _shown(images: Tensor, labels: Tensor, digits: Sequence[int] | None, levels: int) -> tuple[Tensor, Tensor]:
+def _shown(
+    images: Tensor, labels: Tensor, digits: Sequence[int] | None, levels: int
+) -> tuple[Tensor, Tensor]:
     if digits is not None:
         chosen = wholes("digits", digits, 0)
         if not chosen or max(chosen) > 9:
@@ -48,17 +52,17 @@ def _shown(images: Tensor, labels: Tensor, digits: Sequence[int] | None, levels:
 
 # %% ../../nbs/18_images.ipynb #14a-09
 def digits(*, threshold: float = 0.5, digits: Sequence[int] | None = None) -> Patterns:
-    "Scikit-learn's 8 × 8 digits in black and white, in the order of `grey_digits`; on are pixels above the threshold."
+    """Scikit-learn's 8 × 8 digits in black and white, in the order of `grey_digits`;
+    on are pixels above the threshold."""
     return binarise(grey_digits(digits=digits)[0], threshold=threshold)
 
 
 def binarise(
-    grey: Shaped[Tensor, "images pixels"],
-    *,
-    threshold: float = 0.5,
+    grey: Shaped[Tensor, "images pixels"], *, threshold: float = 0.5,
     generator: torch.Generator | None = None,
 ) -> Patterns:
-    "Pixels are black above a threshold between 0 and 1; with a generator they are tossed, black as often as their grey level says."
+    """Pixels are black above a threshold between 0 and 1;
+    with a generator they are tossed, black as often as their grey level says."""
     if generator is not None:
         return Patterns(bernoulli(_grey_levels(grey), generator=generator))
     if not 0 <= number(threshold) < 1:
@@ -67,65 +71,126 @@ def binarise(
 
 
 def _grey_levels(grey: Tensor) -> Tensor:
-    "Images as a tensor of floating-point numbers from 0 (white) to 1 (black); other levels are refused."
+    """Images as a tensor of floating-point numbers from 0 (white) to 1 (black);
+    other levels are refused."""
     grey = real_numbers("grey levels", grey)
     if grey.numel() and not (grey.min() >= 0 and grey.max() <= 1):
-        raise ValueError(f"grey levels lie between 0 and 1, not between {grey.min():g} and {grey.max():g}: divide bytes by 255")
+        raise ValueError(
+            "grey levels lie between 0 and 1, not between "
+            f"{grey.min():g} and {grey.max():g}: divide bytes by 255"
+        )
     return grey if grey.is_floating_point() else grey.to(torch.get_default_dtype())
 
 # %% ../../nbs/18_images.ipynb #14a-19
 def read_idx(path: str | Path) -> np.ndarray:
-    "The bytes of an IDX file, gzipped or not, in their shape; a truncated or foreign file is refused in one sentence."
+    """The bytes of an IDX file, gzipped or not, in their shape;
+    a truncated or foreign file is refused in one sentence."""
     path = file_path(path)
     if not os.path.isfile(path):
-        raise ValueError(f"there is no file {path}: give one in the IDX format, as MNIST comes in")
+        raise ValueError(
+            f"there is no file {path}: give one in the IDX format, as MNIST comes in"
+        )
     raw = path.read_bytes()
     try:
         raw = gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
     except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path.name} is truncated or damaged: gzip cannot unpack it") from error
-    if not raw.startswith(b"\0\0\x08") or len(raw) < 4 or len(raw) < (start := 4 + 4 * raw[3]) or not 0 < raw[3] <= 32:
-        raise ValueError(f"{path.name} is no IDX file of bytes, which would begin with 0, 0, 8 and its sizes")
+        raise ValueError(
+            f"{path.name} is truncated or damaged: gzip cannot unpack it"
+        ) from error
+    if (
+        not raw.startswith(b"\0\0\x08")
+        or len(raw) < 4
+        or len(raw) < (start := 4 + 4 * raw[3])
+        or not 0 < raw[3] <= 32
+    ):
+        raise ValueError(
+            f"{path.name} is no IDX file of bytes, which "
+            "would begin with 0, 0, 8 and its sizes"
+        )
     shape = np.frombuffer(raw, ">u4", raw[3], 4).tolist()
-    if len(raw) - start != math.prod(shape) or math.prod(n or 1 for n in shape) >= 2**63:
-        raise ValueError(f"{path.name} announces {' × '.join(map(str, shape))} bytes, but holds {len(raw) - start}")
+    if (
+        len(raw) - start != math.prod(shape)
+        or math.prod(n or 1 for n in shape) >= 2**63
+    ):
+        raise ValueError(
+            f"{path.name} announces {' × '.join(map(str, shape))} "
+            f"bytes, but holds {len(raw) - start}"
+        )
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 # %% ../../nbs/18_images.ipynb #14a-26
 FILES = {  # MD5 of each file of MNIST as published, and of what is in it
-    "train-images-idx3-ubyte": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
-    "train-labels-idx1-ubyte": ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
-    "t10k-images-idx3-ubyte": ("9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
-    "t10k-labels-idx1-ubyte": ("ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"),
+    "train-images-idx3-ubyte": (
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "6bbc9ace898e44ae57da46a324031adb",
+    ),
+    "train-labels-idx1-ubyte": (
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        "a25bea736e30d166cdddb491f175f624",
+    ),
+    "t10k-images-idx3-ubyte": (
+        "9fb629c4189551a2d022fa330f9573f3",
+        "2646ac647ad5339dbf082846283269ea",
+    ),
+    "t10k-labels-idx1-ubyte": (
+        "ec29112dd5afa0611ce80d1b7f02629c",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
 }
-MIRRORS = ["https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"]
-VARIABLE = "HELMHOLTZ_MIM_DATA"  # the environment variable that names a folder with the user's own copies
+MIRRORS = [
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+]
+# the environment variable that names a folder with the user's own copies
+VARIABLE = "HELMHOLTZ_MIM_DATA"
 
 # %% ../../nbs/18_images.ipynb #14a-28
 def mnist_file(name: str, *, download: bool = True) -> Path:
-    "A checked file of MNIST: the user's own copy, the one in the cache, or one fetched into the cache."
+    """A checked file of MNIST: the user's own copy, the one in the cache,
+    or one fetched into the cache."""
     named(FILES, name, "file of MNIST")
-    own, cached = _own_copy(f"{name}.gz", name), pooch.os_cache("helmholtz-mim") / f"{name}.gz"
+    own = _own_copy(f"{name}.gz", name)
+    cached = pooch.os_cache("helmholtz-mim") / f"{name}.gz"
     if own and not _as_published(own):
-        raise ValueError(f"{own.name} in {VARIABLE} is not the published file, since its MD5 is another: replace or remove it")
+        raise ValueError(
+            f"{own.name} in {VARIABLE} is not the published file, "
+            "since its MD5 is another: replace or remove it"
+        )
     if own or (cached.is_file() and _as_published(cached)):
         return own or cached
     why = "" if download else "and nothing was to be downloaded"
     for mirror in MIRRORS if download else ():
         try:
-            return Path(pooch.retrieve(mirror + cached.name, f"md5:{FILES[name][0]}", cached.name, cached.parent))
+            return Path(
+                pooch.retrieve(
+                    mirror + cached.name, f"md5:{FILES[name][0]}", cached.name,
+                    cached.parent,
+                )
+            )
         except ValueError:
             why = "and what a mirror sent was damaged, so it was not kept"
         except OSError:
             why = why or "and no mirror could be reached"
-    raise FileNotFoundError(f"{cached.name} is not here {why}: put the four files of MNIST into a folder and name it in {VARIABLE}")
+    raise FileNotFoundError(
+        f"{cached.name} is not here {why}: put the four files "
+        f"of MNIST into a folder and name it in {VARIABLE}"
+    )
 
 
 def _own_copy(*names: str) -> Path | None:
-    "The first file of those names in the user's own folder, or in a folder `mnist` there; None if there is none."
+    """The first file of those names in the user's own folder,
+    or in a folder `mnist` there; None if there is none."""
     folder = os.environ.get(VARIABLE)
     places = [Path(folder), Path(folder) / "mnist"] if folder else []
-    return next((place / name for place in places for name in names if (place / name).is_file()), None)
+    return next(
+        (
+            place / name
+            for place in places
+            for name in names
+            if (place / name).is_file()
+        ),
+        None,
+    )
 
 
 def _as_published(path: Path) -> bool:
@@ -144,12 +209,15 @@ def grey_mnist(
 ) -> tuple[Float[Tensor, "images 784"], Int[Tensor, " images"]]:
     "MNIST as grey levels in [0, 1], and which digit each image shows."
     files = named(SPLITS, split, "split of MNIST")
-    images, labels = (torch.tensor(read_idx(mnist_file(name, download=download))) for name in files)
+    images, labels = (
+        torch.tensor(read_idx(mnist_file(name, download=download))) for name in files
+    )
     return _shown(images, labels, digits, levels=255)
 
 
 def mnist(
-    split: str = "train",  # "train" or "test"; the static data set has a "valid" as well
+    # "train" or "test"; the static data set has a "valid" as well
+    split: str = "train",
     binarise: str = "threshold",  # or "static", or "dynamic": tossed with the generator
     *,
     threshold: float = 0.5,
@@ -157,15 +225,25 @@ def mnist(
     generator: torch.Generator | None = None,
     download: bool = True,  # or refuse if there is no copy on this machine
 ) -> Patterns:
-    "MNIST in black and white, 28 × 28 pixels, in one of three binarisations that do not compare."
-    if named({"threshold": 1, "static": 2, "dynamic": 3}, binarise, "binarisation") == 2:
+    """MNIST in black and white, 28 × 28 pixels,
+    in one of three binarisations that do not compare."""
+    if (
+        named({"threshold": 1, "static": 2, "dynamic": 3}, binarise, "binarisation")
+        == 2
+    ):
         if digits is not None:
-            raise ValueError("the static digits come without labels, so a few of them cannot be chosen: leave digits out")
+            raise ValueError(
+                "the static digits come without labels, so a "
+                "few of them cannot be chosen: leave digits out"
+            )
         return _static(split)
     if binarise == "dynamic" and generator is None:
         raise ValueError("dynamic digits are tossed: give a generator")
     grey, _ = grey_mnist(split, digits=digits, download=download)
-    return _binarise(grey, threshold=threshold, generator=generator if binarise == "dynamic" else None)
+    return _binarise(
+        grey, threshold=threshold,
+        generator=generator if binarise == "dynamic" else None,
+    )
 
 
 _binarise = binarise  # whose name `mnist` has given to an argument
@@ -175,10 +253,14 @@ def _static(split: str) -> Patterns:
     path = _own_copy("binarized_mnist.npz")
     if path is None:
         raise FileNotFoundError(
-            "the static digits are a file of your own, binarized_mnist.npz with the arrays train, valid and test of 784 bits "
-            f"an image, packed by numpy.packbits or not: put it into a folder and name the folder in {VARIABLE}"
+            "the static digits are a file of your own, "
+            "binarized_mnist.npz with the arrays train, valid and test "
+            "of 784 bits an image, packed by numpy.packbits or not: "
+            f"put it into a folder and name the folder in {VARIABLE}"
         )
-    named(dict.fromkeys(("train", "valid", "test")), split, "split of the static digits")
+    named(
+        dict.fromkeys(("train", "valid", "test")), split, "split of the static digits"
+    )
     try:
         with np.load(path, allow_pickle=False) as arrays:
             bits = arrays[split]
@@ -187,4 +269,6 @@ def _static(split: str) -> Patterns:
             raise ValueError("images of another size")
         return Patterns(bits)
     except Exception as error:  # of zipfile, zlib and numpy, which have many
-        raise ValueError(f"{path.name} is damaged, or holds no array of bits called {split!r}") from error
+        raise ValueError(
+            f"{path.name} is damaged, or holds no array of bits called {split!r}"
+        ) from error

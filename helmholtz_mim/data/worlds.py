@@ -15,11 +15,16 @@ from ..patterns import Patterns
 
 # %% ../../nbs/03_worlds.ipynb #02-12
 def well_formed(n: int) -> Patterns:
-    "All rhythms of `n` beats that begin with 1 and have no long pause and no lonely note (Liu 2025), equally likely."
+    """All rhythms of `n` beats that begin with 1 and have no
+    long pause and no lonely note (Liu 2025), equally likely."""
     n = _size("the number of beats", n, 3, 20)
     words = ["".join(map(str, row)) for row in states(n - 1).int().tolist()]
     words = ["1" + word for word in words]
-    return Patterns(torch.tensor([[int(c) for c in word] for word in words if _is_well_formed(word)]))
+    return Patterns(
+        torch.tensor(
+            [[int(c) for c in word] for word in words if _is_well_formed(word)]
+        )
+    )
 
 
 def _is_well_formed(word: str) -> bool:
@@ -30,22 +35,33 @@ def _is_well_formed(word: str) -> bool:
 def _size(name: str, value: object, least: int, most: int) -> int:
     size = whole(name, value, least)
     if size > most:
-        raise ValueError(f"{name} is at most {most}, since all words are gone through, not {size}")
+        raise ValueError(
+            f"{name} is at most {most}, since all words are gone through, not {size}"
+        )
     return size
 
 # %% ../../nbs/03_worlds.ipynb #02-20
 def heartbeat(bits: int = 20, period: int = 5, copies: int = 200) -> Patterns:
-    "A pulse every `period` bits, in each of its phases; an epoch shows every phase `copies` times (Liu 2025)."
-    bits, period, copies = whole("bits", bits), whole("period", period), whole("copies", copies)
+    """A pulse every `period` bits, in each of its phases;
+    an epoch shows every phase `copies` times (Liu 2025)."""
+    bits, period, copies = (
+        whole("bits", bits),
+        whole("period", period),
+        whole("copies", copies),
+    )
     if period > bits:
-        raise ValueError(f"the period of a heartbeat of {bits} bits lies between 1 and {bits}, not at {period}")
+        raise ValueError(
+            f"the period of a heartbeat of {bits} bits "
+            f"lies between 1 and {bits}, not at {period}"
+        )
     check_memory(f"a heartbeat of {bits} bits with {period} phases", 4 * bits * period)
     time, phase = torch.arange(bits), torch.arange(period)
     return Patterns((time % period == phase[:, None]).float(), epoch=copies * period)
 
 # %% ../../nbs/03_worlds.ipynb #02-24
 def shifts(width: int = 8, p: float = 0.2, epoch: int = 1000) -> Patterns:
-    "A row of bits, each on with probability `p`, below its copy rotated left or right: the shifter of Dayan et al. 1995."
+    """A row of bits, each on with probability `p`,
+    below its copy rotated left or right: the shifter of Dayan et al. 1995."""
     width = _size("width", width, 1, 16)
     p = number(p)
     if not 0 < p < 1:
@@ -59,21 +75,32 @@ def shifts(width: int = 8, p: float = 0.2, epoch: int = 1000) -> Patterns:
 
 def _merged(bits: Tensor, weights: Tensor, epoch: int) -> Patterns:
     distinct, group = bits.unique(dim=0, return_inverse=True)
-    return Patterns(distinct, torch.zeros(len(distinct)).double().index_add(0, group, weights), epoch)
+    return Patterns(
+        distinct, torch.zeros(len(distinct)).double().index_add(0, group, weights),
+        epoch,
+    )
 
 # %% ../../nbs/03_worlds.ipynb #02-29
-def bars(side: int = 4, p: float = 0.2, vertical: float = 2 / 3, epoch: int = 1000) -> Patterns:
-    "Images of `side` × `side` pixels with bars in one direction, each on with probability `p` (Hinton et al. 1995)."
+def bars(
+    side: int = 4, p: float = 0.2, vertical: float = 2 / 3, epoch: int = 1000
+) -> Patterns:
+    """Images of `side` × `side` pixels with bars in one direction,
+    each on with probability `p` (Hinton et al. 1995)."""
     side = _size("side", side, 1, 16)
     p, vertical = number(p), number(vertical)
     if not 0 < p < 1 or not 0 <= vertical <= 1:
-        raise ValueError(f"bars are on, and vertical, at rates between 0 and 1, not {p} and {vertical}")
+        raise ValueError(
+            "bars are on, and vertical, at rates "
+            f"between 0 and 1, not {p} and {vertical}"
+        )
     which = states(side)
     on = which.sum(-1).double()
     weights = p**on * (1 - p) ** (side - on)
     horizontal = which[:, :, None].expand(-1, side, side)
     images = torch.cat([horizontal, horizontal.mT]).reshape(-1, side * side)
-    return _merged(images, torch.cat([weights * (1 - vertical), weights * vertical]), epoch)
+    return _merged(
+        images, torch.cat([weights * (1 - vertical), weights * vertical]), epoch
+    )
 
 # %% ../../nbs/03_worlds.ipynb #02-35
 DATASETS: dict[str, Callable[[], Patterns]] = {

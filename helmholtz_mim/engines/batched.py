@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..chains import Chain, Link, down, given, up
 from .compiled import machine_code
-from .reference import Engine, NotApplicable, Setup, Stateful, binary_layers
+from .reference import Engine, NotApplicable, Setup, Stateful
+from .reference import binary_layers
 from ..layers import BinaryLayer
 from ..machine import HelmholtzMachine
 from ..methods.wake_sleep import Phase
@@ -28,7 +29,8 @@ fill = machine_code(njit)(fill_single)
 
 # %% ../../nbs/30_batched.ipynb #16a-07
 class SinglePrecision:
-    "Single-precision uniform numbers from the stream of one machine; a `generator` for every function here."
+    """Single-precision uniform numbers from the stream of one machine;
+    a `generator` for every function here."""
 
     def __init__(self, stream: Stream, device: torch.device):
         self.stream, self.key = stream, stream.keys.reshape(-1)[0]
@@ -44,12 +46,16 @@ class SinglePrecision:
         if self.remote:
             self.stream.position += (u.numel() + 1) // 2
             return u.uniform_(generator=self.remote)
-        self.stream.position += fill(self.key, self.stream.position, u.numpy().reshape(-1))
+        self.stream.position += fill(
+            self.key, self.stream.position, u.numpy().reshape(-1)
+        )
         return u
 
     def __call__(self, shape: tuple[int, ...]) -> Tensor:
         "A new tensor of uniform numbers."
-        return self.fill_(torch.empty(shape, device=self.remote.device if self.remote else None))
+        return self.fill_(
+            torch.empty(shape, device=self.remote.device if self.remote else None)
+        )
 
 # %% ../../nbs/30_batched.ipynb #16a-11
 class Buffers:
@@ -67,30 +73,43 @@ def _logits_(layer: BinaryLayer, x: Tensor, s: Tensor) -> Tensor:
     return torch.addmm(layer.bias, x, layer.weight.mT, out=s)
 
 
-def _decide_(link: Link, buffers: Buffers, rule: Rule, uniforms: SinglePrecision) -> None:
+def _decide_(
+    link: Link, buffers: Buffers, rule: Rule, uniforms: SinglePrecision
+) -> None:
     "Fill in the pattern of the layer that a link predicts."
     z = buffers.z[link.to]
-    p = _logits_(link.layer, given(link, buffers.z), buffers.p[link.to]).sigmoid_()  # type: ignore[arg-type]
+    p = _logits_(
+        link.layer, given(link, buffers.z), buffers.p[link.to]  # type: ignore[arg-type]
+    ).sigmoid_()
     if rule is sample or link.of is None:
         torch.lt(uniforms.fill_(z), p, out=z)
     else:
-        z.copy_(rule(link.to, p, None if rule.deterministic else uniforms(p.shape)))  # type: ignore[arg-type]
+        u = None if rule.deterministic else uniforms(p.shape)
+        z.copy_(rule(link.to, p, u))  # type: ignore[arg-type]
 
 # %% ../../nbs/30_batched.ipynb #16a-13
 class InPlace(LocalOptimizer):
     "The steps of a chain, without new memory."
 
-    def __init__(self, chain: Chain, optimizer: Optimizer, lr: float, buffers: Callable[[int], Buffers]):
+    def __init__(
+        self, chain: Chain, optimizer: Optimizer, lr: float,
+        buffers: Callable[[int], Buffers],
+    ):
         super().__init__(chain, optimizer, lr)
         self.buffers = buffers
 
     def teach_(self, z: list[Tensor], weights: Tensor | None = None) -> None:
         rows, p = len(z[0]), self.buffers(len(z[0])).p
         for link in self.chain.links:
-            error = _logits_(link.layer, given(link, z), p[link.to]).sigmoid_().sub_(z[link.to])  # type: ignore[arg-type]
+            error = (
+                _logits_(link.layer, given(link, z), p[link.to])  # type: ignore
+                .sigmoid_()
+                .sub_(z[link.to])
+            )
             if weights is not None:
                 error.mul_(weights.unsqueeze(-1))
-            self.pull_(link.layer, error, given(link, z), 1 / rows if weights is None else 1.0)  # type: ignore[arg-type]
+            scale = 1 / rows if weights is None else 1.0
+            self.pull_(link.layer, error, given(link, z), scale)  # type: ignore[arg-type]
         self.step()
 
     def pull_(self, layer: BinaryLayer, error: Tensor, x: Tensor, scale: float) -> None:
@@ -124,26 +143,39 @@ class BatchPhase(Phase):
     def log_prob(self, z: list[Tensor]) -> Tensor:
         total, p = z[0].new_zeros(len(z[0])), self.pupil.buffers(len(z[0])).p
         for link in self.chain.links:
-            s = _logits_(link.layer, given(link, z), p[link.to])  # type: ignore[arg-type]
+            s = _logits_(
+                link.layer, given(link, z), p[link.to]  # type: ignore[arg-type]
+            )
             total.add_(torch.linalg.vecdot(s, z[link.to]))
             total.sub_(torch.logaddexp(s, torch.zeros_like(s[:1]), out=s).sum(-1))
         return total
 
 # %% ../../nbs/30_batched.ipynb #16a-26
 class Batched(Engine):
-    "Any method as matrix products, for one machine in single precision, on its device (CUDA: untested)."
+    """Any method as matrix products, for one machine in single precision,
+    on its device (CUDA: untested)."""
 
     def __init__(self, setup: Setup):
         super().__init__(setup)
         machine, optimizer, rules = setup.machine, setup.optimizer, setup.rules
         if machine.replicas or machine.prior.weight.dtype != torch.float32:
-            raise NotApplicable("large batches are for one machine in single precision, without replicas: use engine='torch'")
+            raise NotApplicable(
+                "large batches are for one machine in single "
+                "precision, without replicas: use engine='torch'"
+            )
         binary_layers(machine)
-        device, buffers = machine.prior.weight.device, cache(lambda rows: Buffers(machine, rows))
-        self.bits, self.uniforms = setup.patterns.bits.to(device, torch.uint8), SinglePrecision(setup.stream, device)
+        device = machine.prior.weight.device
+        buffers = cache(lambda rows: Buffers(machine, rows))
+        self.bits = setup.patterns.bits.to(device, torch.uint8)
+        self.uniforms = SinglePrecision(setup.stream, device)
         pairs = ((up(machine), rules.awake), (down(machine), rules.asleep))
         self.day, self.night = (
-            BatchPhase(chain, rule, InPlace(chain, optimizer, optimizer.rate(setup.config), buffers), self.uniforms) for chain, rule in pairs
+            BatchPhase(
+                chain, rule,
+                InPlace(chain, optimizer, optimizer.rate(setup.config), buffers),
+                self.uniforms,
+            )
+            for chain, rule in pairs
         )
 
     @classmethod
@@ -165,4 +197,8 @@ class Batched(Engine):
 
     @property
     def parts(self) -> dict[str, Stateful]:
-        return {"machine": self.setup.machine, "up": self.day.pupil, "down": self.night.pupil}
+        return {
+            "machine": self.setup.machine,
+            "up": self.day.pupil,
+            "down": self.night.pupil,
+        }

@@ -25,11 +25,13 @@ from ..layers import BinaryLayer
 from ..methods.wake_sleep import WakeSleep
 from ..protocol import draw_turns
 from ..rule import Kernel, Rule
-from ..streams import cumulative_weights, fill_double, splitmix64, unit_interval
+from ..streams import cumulative_weights, fill_double, splitmix64
+from ..streams import unit_interval
 
 # %% ../../nbs/29_compiled.ipynb #07-09
 class Path(NamedTuple):
-    "A chain in arrays: for each link the layer that it predicts and the one it reads, and where its weights begin."
+    """A chain in arrays: for each link the layer that it predicts and the one it reads,
+    and where its weights begin."""
 
     to: np.ndarray
     of: np.ndarray
@@ -44,18 +46,28 @@ def _weights_of(chain: Chain) -> list[BinaryLayer]:
 
 def path_of(chain: Chain) -> Path:
     "The path of a chain."
-    blocks = [(layer.weight.shape[-1] + 1) * layer.weight.shape[-2] for layer in _weights_of(chain)]
-    nothing = len(chain.machine.sizes)  # an empty layer above the top, which the prior reads
-    to, of = [link.to for link in chain.links], [nothing if link.of is None else link.of for link in chain.links]
+    blocks = [
+        (layer.weight.shape[-1] + 1) * layer.weight.shape[-2]
+        for layer in _weights_of(chain)
+    ]
+    # an empty layer above the top, which the prior reads
+    nothing = len(chain.machine.sizes)
+    to = [link.to for link in chain.links]
+    of = [nothing if link.of is None else link.of for link in chain.links]
     biased = [layer.bias is not None for layer in _weights_of(chain)]
-    return Path(*map(np.array, (to, of, list(accumulate(blocks[:-1], initial=0)), biased)))
+    return Path(
+        *map(np.array, (to, of, list(accumulate(blocks[:-1], initial=0)), biased))
+    )
 
 
 def pack(chain: Chain) -> np.ndarray:
-    "Weights of a chain as one float64 row per replica: for each link its inputs' rows, then its bias."
+    """Weights of a chain as one float64 row per replica:
+    for each link its inputs' rows, then its bias."""
     blocks = []
     for layer in _weights_of(chain):
-        bias = torch.zeros_like(layer.weight[..., 0]) if layer.bias is None else layer.bias
+        bias = (
+            torch.zeros_like(layer.weight[..., 0]) if layer.bias is None else layer.bias
+        )
         blocks.append(torch.cat([layer.weight.mT, bias.unsqueeze(-2)], -2).flatten(-2))
     flat = torch.cat(blocks, -1).double()
     return np.ascontiguousarray(flat.reshape(-1, flat.shape[-1]).numpy())
@@ -65,18 +77,23 @@ def unpack_(chain: Chain, flat: np.ndarray) -> None:
     "Write the rows made by `pack` back into the layers, in place."
     for layer, start in zip(_weights_of(chain), path_of(chain).at, strict=True):
         *replicas, m, n = layer.weight.shape
-        block = torch.from_numpy(flat[:, start : start + (n + 1) * m]).reshape(*replicas, n + 1, m)
+        block = torch.from_numpy(flat[:, start : start + (n + 1) * m]).reshape(
+            *replicas, n + 1, m
+        )
         layer.weight.copy_(block[..., :n, :].mT)
         if layer.bias is not None:
             layer.bias.copy_(block[..., n, :])
 
 # %% ../../nbs/29_compiled.ipynb #07-10b
 def machine_code(decorator: Callable, *signature, **options) -> Callable:
-    "numba's `njit` or `cfunc` with those arguments: on disk where there is a place to write to, in memory where there is none."
+    """numba's `njit` or `cfunc` with those arguments:
+    on disk where there is a place to write to, in memory where there is none."""
 
     def decorate(function):
         try:
-            return decorator(*signature, **options, error_model="numpy", cache=True)(function)
+            return decorator(*signature, **options, error_model="numpy", cache=True)(
+                function
+            )
         except (RuntimeError, OSError):  # numba finds no folder to write to
             return decorator(*signature, **options, error_model="numpy")(function)
 
@@ -135,8 +152,10 @@ def active(y, on):
 
 # %% ../../nbs/29_compiled.ipynb #07-15
 _vector = types.Array(types.float64, 1, "C")
-allocate_signature = types.void(types.int64, _vector, _vector, _vector, _vector)  # layer, p, u, memory, y (out)
-update_signature = types.void(types.int64, _vector, types.int64, types.int64, _vector)  # layer, y, rows, left, memory
+# layer, p, u, memory, y (out)
+allocate_signature = types.void(types.int64, _vector, _vector, _vector, _vector)
+# layer, y, rows, left, memory
+update_signature = types.void(types.int64, _vector, types.int64, types.int64, _vector)
 
 
 def update_nothing(layer, y, rows, left, memory):
@@ -162,35 +181,58 @@ def compiled_rule(rule: Rule, chain: Chain, rows: int) -> _Pointers:
     "The compiled form of a rule for a chain whose phases draw so many rows."
     kernel, name = rule.kernel(chain), type(rule).__name__
     if isinstance(kernel, str):
-        raise NotApplicable(f"the compiled engine cannot use {name}, since {kernel}: use engine='torch'")
+        raise NotApplicable(
+            f"the compiled engine cannot use {name}, since {kernel}: use engine='torch'"
+        )
     if rows > 1 and not kernel.batches:
-        raise NotApplicable(f"compiled, {name} decides for one pattern at a time, not for {rows}: use engine='torch'")
-    allocate, update = pointer(kernel.allocate, allocate_signature), pointer(kernel.update or update_nothing, update_signature)
+        raise NotApplicable(
+            f"compiled, {name} decides for one pattern at "
+            f"a time, not for {rows}: use engine='torch'"
+        )
+    allocate = pointer(kernel.allocate, allocate_signature)
+    update = pointer(kernel.update or update_nothing, update_signature)
     return _Pointers(allocate, update, *fitting(kernel, chain))
 
 # %% ../../nbs/29_compiled.ipynb #07-17a
 def fitting(kernel: Kernel, chain: Chain) -> tuple[np.ndarray, np.ndarray]:
-    "Memory and starts of a kernel, if every layer that it decides about has a whole slice, and every other a whole one or none."
+    """Memory and starts of a kernel, if every layer that it decides
+    about has a whole slice, and every other a whole one or none."""
     sizes, replicas = chain.machine.sizes, math.prod(chain.machine.replicas)
     memory = np.zeros((replicas, 0)) if kernel.memory is None else kernel.memory
-    starts = np.zeros(len(sizes) + 1, np.int64) if kernel.starts is None else np.asarray(kernel.starts)
+    starts = (
+        np.zeros(len(sizes) + 1, np.int64)
+        if kernel.starts is None
+        else np.asarray(kernel.starts)
+    )
     decides = {link.to for link in chain.links if link.of is not None}
     fits = starts.dtype.kind == "i" and starts.shape == (len(sizes) + 1,)
-    fits &= memory.dtype == np.float64 and memory.ndim == 2 and memory.flags.c_contiguous
+    fits &= (
+        memory.dtype == np.float64 and memory.ndim == 2 and memory.flags.c_contiguous
+    )
     if fits:
         slices = np.diff(starts)
-        fits = starts[0] >= 0 and slices.min() >= 0 and memory.shape[0] == replicas and memory.shape[1] >= starts[-1]
-        fits &= all(r >= kernel.width(n) or not (r or l in decides) for l, (r, n) in enumerate(zip(slices, sizes)))
+        fits = (
+            starts[0] >= 0
+            and slices.min() >= 0
+            and memory.shape[0] == replicas
+            and memory.shape[1] >= starts[-1]
+        )
+        fits &= all(
+            r >= kernel.width(n) or not (r or l in decides)
+            for l, (r, n) in enumerate(zip(slices, sizes))
+        )
     if not fits:
         raise ValueError(
-            f"the memory of this rule's kernel does not fit the machine: make it a float64 array with {replicas} rows, "
-            f"and let `starts` give each layer from {min(decides)} to {max(decides)} as many numbers as `width` says"
+            "the memory of this rule's kernel does not fit the machine: make it a "
+            f"float64 array with {replicas} rows, and let `starts` give each layer "
+            f"from {min(decides)} to {max(decides)} as many numbers as `width` says"
         )
     return memory, starts.astype(np.int64)
 
 # %% ../../nbs/29_compiled.ipynb #07-19
 class _Buffers(NamedTuple):
-    "What a phase writes to: patterns of all units, probabilities and numbers of one layer, active units and how many of each layer."
+    """What a phase writes to: patterns of all units,
+    probabilities and numbers of one layer, active units and how many of each layer."""
 
     z: np.ndarray
     p: np.ndarray
@@ -201,8 +243,11 @@ class _Buffers(NamedTuple):
 
 @machine_code(njit, forceinline=True)
 def phase(
-    path, weights, taught, pupil, gain,  # the chain that draws, the chain that learns, and where the steps of a batch are gathered
-    sizes, units, bits, shown, rows, turn, lr, key, position,  # the data of a day, if any; whose turn it is
+    # the chain that draws, the chain that learns, and where the steps of a batch are
+    # gathered
+    path, weights, taught, pupil, gain,
+    # the data of a day, if any; whose turn it is
+    sizes, units, bits, shown, rows, turn, lr, key, position,
     rule, memory, buffers,
 ):  # fmt: skip
     "Draw so many rows along one path, and teach the other with them."
@@ -216,24 +261,36 @@ def phase(
         for k in range(path.to.size):
             l, x = path.to[k], path.of[k]
             n, y = sizes[l], z[units[l] : units[l + 1]]
-            project(weights, path.at[k], sizes[x], on[units[x] : units[x] + count[x]], p[:n])
+            project(
+                weights, path.at[k], sizes[x], on[units[x] : units[x] + count[x]], p[:n]
+            )
             fire(p[:n])
             toss(key, place + b * n, u[:n])
             place += rows * n
             if turn[b % turn.size] and sizes[x]:
-                rule.allocate(l, p[:n], u[:n], memory[rule.starts[l] : rule.starts[l + 1]], y)
+                rule.allocate(
+                    l, p[:n], u[:n], memory[rule.starts[l] : rule.starts[l + 1]], y
+                )
             else:
                 for j in range(n):
                     y[j] = 1.0 if u[j] < p[j] else 0.0
             if rule.starts[l] < rule.starts[l + 1]:
-                rule.update(l, y, rows, rows - b - 1, memory[rule.starts[l] : rule.starts[l + 1]])
+                rule.update(
+                    l, y, rows, rows - b - 1,
+                    memory[rule.starts[l] : rule.starts[l + 1]],
+                )
             count[l] = active(y, on[units[l] :])
         for k in range(taught.to.size):
             l, x = taught.to[k], taught.of[k]
-            n, y, inputs = sizes[l], z[units[l] : units[l + 1]], on[units[x] : units[x] + count[x]]
+            n = sizes[l]
+            y = z[units[l] : units[l + 1]]
+            inputs = on[units[x] : units[x] + count[x]]
             project(pupil, taught.at[k], sizes[x], inputs, p[:n])
             fire(p[:n])
-            learn(target, taught.at[k], sizes[x], inputs, taught.biased[k], y, p[:n], lr / rows)
+            learn(
+                target, taught.at[k], sizes[x], inputs, taught.biased[k], y, p[:n],
+                lr / rows,
+            )
     if rows > 1:
         pupil += gain
         gain[:] = 0.0
@@ -242,17 +299,20 @@ def phase(
 @machine_code(njit, nogil=True)
 def _epochs_of_one_replica(
     sizes, units, up, down, up_weights, down_weights,  # the machine
-    bits, cumulative, per_epoch, batch, dreams, lr, turns,  # the data and the protocol, (epochs, per_epoch) turns
+    # the data and the protocol, (epochs, per_epoch) turns
+    bits, cumulative, per_epoch, batch, dreams, lr, turns,
     key, position,  # the stream
     awake, awake_memory, asleep, asleep_memory,  # the rules
     stop,  # one flag, looked at before every batch
 ):  # fmt: skip
-    "Train one replica in place, until told to stop; cumulative weights of length 0 mean that the patterns are permuted."
+    """Train one replica in place, until told to stop;
+    cumulative weights of length 0 mean that the patterns are permuted."""
     widest, gathers = sizes.max(), batch > 1 or dreams > 1
     total = units[sizes.size - 1]
     on, count = np.empty(total + 1, np.int64), np.zeros(sizes.size, np.int64)
     buffers = _Buffers(np.zeros(total), np.empty(widest), np.empty(widest), on, count)
-    up_gain, down_gain = np.zeros(up_weights.size if gathers else 0), np.zeros(down_weights.size if gathers else 0)
+    up_gain = np.zeros(up_weights.size if gathers else 0)
+    down_gain = np.zeros(down_weights.size if gathers else 0)
     numbers = np.empty(per_epoch)
     for turn in turns:
         toss(key, position, numbers)
@@ -267,23 +327,27 @@ def _epochs_of_one_replica(
             shown, whose = order[first : first + batch], turn[first : first + batch]
             phase(
                 up, up_weights, down, down_weights, down_gain,
-                sizes, units, bits, shown, shown.size, whose, lr, key, position, awake, awake_memory, buffers,
+                sizes, units, bits, shown, shown.size, whose, lr, key, position, awake,
+                awake_memory, buffers,
             )  # fmt: skip
             position += shown.size * (total - sizes[0])
             phase(
                 down, down_weights, up, up_weights, up_gain,
-                sizes, units, bits, order[:0], dreams, whose[:1], lr, key, position, asleep, asleep_memory, buffers,
+                sizes, units, bits, order[:0], dreams, whose[:1], lr, key, position,
+                asleep, asleep_memory, buffers,
             )  # fmt: skip
             position += dreams * total
 
 # %% ../../nbs/29_compiled.ipynb #07-20a
 def _on_all_threads(work: Callable, jobs: Iterable[tuple]) -> None:
-    "Call `work(*job, stop)` for all jobs; what interrupts the wait for them raises the flag `stop` and waits until all have ended."
+    """Call `work(*job, stop)` for all jobs; what interrupts the wait
+    for them raises the flag `stop` and waits until all have ended."""
     stop = np.zeros(1, bool)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         running = [pool.submit(work, *job, stop) for job in jobs]
         try:
-            while wait(running, timeout=0.2).not_done:  # a wait without an end cannot be interrupted on Windows
+            # a wait without an end cannot be interrupted on Windows
+            while wait(running, timeout=0.2).not_done:
                 pass
         except BaseException:
             stop[0] = True
@@ -297,23 +361,36 @@ BLOCK = 2**18  # patterns that all replicas are shown between two points to go b
 
 
 class Compiled(Engine):
-    "Plain wake-sleep as machine code: the reference's steps and numbers, in double precision, replicas on all threads."
+    """Plain wake-sleep as machine code: the reference's steps and numbers,
+    in double precision, replicas on all threads."""
 
     def __init__(self, setup: Setup):
         super().__init__(setup)
-        machine, patterns, config, stream = setup.machine, setup.patterns, setup.config, setup.stream
+        machine = setup.machine
+        patterns = setup.patterns
+        config = setup.config
+        stream = setup.stream
         _check_plain(setup)
         self.chains = up(machine), down(machine)
-        rules, rows = (setup.rules.awake, setup.rules.asleep), (config.batch, config.dreams)
-        self.rules = [compiled_rule(*args) for args in zip(rules, self.chains, rows, strict=True)]
+        rules = (setup.rules.awake, setup.rules.asleep)
+        rows = (config.batch, config.dreams)
+        self.rules = [
+            compiled_rule(*args) for args in zip(rules, self.chains, rows, strict=True)
+        ]
         self.weights = [pack(chain) for chain in self.chains]
         self.paths = [path_of(chain) for chain in self.chains]
         cumulative = cumulative_weights(patterns)
         self.cumulative = np.empty(0) if cumulative is None else cumulative.numpy()
-        self.bits, self.batch, self.keys = patterns.bits.double().numpy(), min(config.batch, patterns.epoch), stream.keys.reshape(-1)
-        day, night = setup.method.numbers(machine.sizes, patterns.epoch, -(-patterns.epoch // self.batch) * config.dreams)
+        self.bits = patterns.bits.double().numpy()
+        self.batch = min(config.batch, patterns.epoch)
+        self.keys = stream.keys.reshape(-1)
+        day, night = setup.method.numbers(
+            machine.sizes, patterns.epoch,
+            -(-patterns.epoch // self.batch) * config.dreams,
+        )
         self.numbers = patterns.epoch + day + night  # of one epoch
-        self.one(0, np.empty((0, patterns.epoch), bool), np.zeros(1, bool))  # compiled here, where Ctrl-C is heard
+        # compiled here, where Ctrl-C is heard
+        self.one(0, np.empty((0, patterns.epoch), bool), np.zeros(1, bool))
 
     @classmethod
     def is_faster(cls, setup: Setup) -> bool:
@@ -323,18 +400,26 @@ class Compiled(Engine):
 
     def one(self, replica: int, turn: np.ndarray, stop: np.ndarray) -> None:
         "Train one replica for the epochs of its turns."
-        s, sizes, (awake, asleep) = self.setup, (*self.setup.machine.sizes, 0), self.rules
+        s = self.setup
+        sizes = (*self.setup.machine.sizes, 0)
+        (awake, asleep) = self.rules
         units = np.array(list(accumulate(sizes, initial=0)))
         _epochs_of_one_replica(
-            np.array(sizes), units, *self.paths, *(weights[replica] for weights in self.weights),
-            self.bits, self.cumulative, s.patterns.epoch, self.batch, s.config.dreams, s.optimizer.rate(s.config), turn,
-            self.keys[replica], s.stream.position, awake, awake.memory[replica], asleep, asleep.memory[replica], stop,
+            np.array(sizes), units, *self.paths,
+            *(weights[replica] for weights in self.weights),
+            self.bits, self.cumulative, s.patterns.epoch, self.batch, s.config.dreams,
+            s.optimizer.rate(s.config), turn,
+            self.keys[replica], s.stream.position, awake, awake.memory[replica], asleep,
+            asleep.memory[replica], stop,
         )  # fmt: skip
 
     def run(self, epoch: int, most: int) -> int:
         s, replicas = self.setup, len(self.keys)
         epochs = min(most, max(1, BLOCK // (replicas * s.patterns.epoch)))
-        turn = [draw_turns(s.patterns, s.config, epoch + e, s.turns, s.machine.replicas) for e in range(epochs)]
+        turn = [
+            draw_turns(s.patterns, s.config, epoch + e, s.turns, s.machine.replicas)
+            for e in range(epochs)
+        ]
         by_replica = torch.stack(turn, -2).reshape(replicas, epochs, -1).numpy()
         before = [rule.memory.copy() for rule in self.rules]
         try:
@@ -354,7 +439,10 @@ class Compiled(Engine):
 
     def state_dict(self) -> dict[str, Tensor]:
         "The weights in double precision, as the loop has them."
-        return {chain.way: torch.from_numpy(weights) for chain, weights in zip(self.chains, self.weights, strict=True)}
+        return {
+            chain.way: torch.from_numpy(weights)
+            for chain, weights in zip(self.chains, self.weights, strict=True)
+        }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         for chain, weights in zip(self.chains, self.weights, strict=True):
@@ -365,9 +453,18 @@ class Compiled(Engine):
 def _check_plain(setup: Setup) -> None:
     "Refuse what the compiled loop does not know."
     if type(setup.method) is not WakeSleep:
-        raise NotApplicable(f"the compiled engine knows plain wake-sleep, not {setup.method}: use engine='torch'")
+        raise NotApplicable(
+            "the compiled engine knows plain wake-sleep, "
+            f"not {setup.method}: use engine='torch'"
+        )
     if not setup.optimizer.plain:
-        raise NotApplicable(f"the compiled engine takes plain steps at a constant rate, not those of {setup.optimizer}: use engine='torch'")
+        raise NotApplicable(
+            "the compiled engine takes plain steps at a constant "
+            f"rate, not those of {setup.optimizer}: use engine='torch'"
+        )
     if setup.machine.prior.weight.device.type != "cpu":
-        raise NotApplicable("the compiled engine runs on the CPU: use engine='torch' for a machine on another device (CUDA is untested)")
+        raise NotApplicable(
+            "the compiled engine runs on the CPU: use engine='torch' "
+            "for a machine on another device (CUDA is untested)"
+        )
     binary_layers(setup.machine)

@@ -21,7 +21,8 @@ from ..streams import Stream, draw_order
 
 # %% ../../nbs/28_engines.ipynb #en-05
 class NotApplicable(ValueError):
-    "Why an engine cannot run this machine, protocol, method, rule or optimiser, and what to do instead."
+    """Why an engine cannot run this machine, protocol, method, rule or optimiser,
+    and what to do instead."""
 
 
 @runtime_checkable
@@ -37,14 +38,22 @@ class Stateful(Protocol):
 
 def gather(parts: Mapping[str, Stateful]) -> dict[str, Tensor]:
     "The states of all parts in one: what `part` keeps as `name` is called `part.name`."
-    return {f"{part}.{name}": value for part, keeper in parts.items() for name, value in keeper.state_dict().items()}
+    return {
+        f"{part}.{name}": value
+        for part, keeper in parts.items()
+        for name, value in keeper.state_dict().items()
+    }
 
 
 def scatter(parts: Mapping[str, Stateful], state: Mapping[str, Tensor]) -> None:
     "Give every part of a gathered state back its own."
     for part, keeper in parts.items():
         prefix = f"{part}."
-        keeper.load_state_dict({name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)})
+        keeper.load_state_dict({
+            name.removeprefix(prefix): value
+            for name, value in state.items()
+            if name.startswith(prefix)
+        })
 
 # %% ../../nbs/28_engines.ipynb #en-05d
 @dataclass(frozen=True)
@@ -63,7 +72,10 @@ class Setup:
     @property
     def rows(self) -> int:
         "How many patterns the larger phase of a step draws for each replica."
-        return max(min(self.config.batch, self.patterns.epoch) * self.method.particles, self.config.dreams)
+        return max(
+            min(self.config.batch, self.patterns.epoch) * self.method.particles,
+            self.config.dreams,
+        )
 
 
 class Engine:
@@ -74,15 +86,21 @@ class Engine:
 
     @classmethod
     def is_faster(cls, setup: Setup) -> bool:
-        "Whether this engine is expected to be the fastest for that, if it does not refuse."
+        """Whether this engine is expected to be the fastest for that,
+        if it does not refuse."""
         return True
 
     def run(self, epoch: int, most: int) -> int:
-        "Train in place, from that epoch on, counted from 0, and for how many at most; returns for how many."
+        """Train in place, from that epoch on, counted from 0, and for how many at most;
+        returns for how many."""
         self.on_epoch(epoch)
         s = self.setup
-        order = draw_order(s.patterns, s.stream, s.machine.replicas).split(s.config.batch, -1)
-        turn = draw_turns(s.patterns, s.config, epoch, s.turns, s.machine.replicas).split(s.config.batch, -1)
+        order = draw_order(s.patterns, s.stream, s.machine.replicas).split(
+            s.config.batch, -1
+        )
+        turn = draw_turns(
+            s.patterns, s.config, epoch, s.turns, s.machine.replicas
+        ).split(s.config.batch, -1)
         for data, whose in zip(order, turn, strict=True):
             self.step(data, whose)
         return 1
@@ -91,8 +109,11 @@ class Engine:
         "Called before the steps of an epoch."
 
     def step(self, data: Tensor, turn: Tensor) -> None:
-        "One step with the data of those numbers, `(*replicas, batch)`; where it is its turn, the rule decides."
-        raise NotImplementedError(f"{type(self).__name__} takes no steps: write its step(data, turn)")
+        """One step with the data of those numbers, `(*replicas, batch)`;
+        where it is its turn, the rule decides."""
+        raise NotImplementedError(
+            f"{type(self).__name__} takes no steps: write its step(data, turn)"
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         "What the epochs to come depend on, but for the streams."
@@ -109,15 +130,22 @@ class Engine:
 
 # %% ../../nbs/28_engines.ipynb #en-07
 class Reference(Engine):
-    "The definition of training: any layers, rule, method and optimiser, as they are written."
+    """The definition of training: any layers, rule, method and optimiser,
+    as they are written."""
 
     def __init__(self, setup: Setup):
         super().__init__(setup)
         machine, config, rules = setup.machine, setup.config, setup.rules
         self.bits = setup.patterns.bits.to(machine.prior.weight)
         pairs = ((up(machine), rules.awake), (down(machine), rules.asleep))
-        pupils = (LocalOptimizer(chain, setup.optimizer, setup.optimizer.rate(config)) for chain, _ in pairs)
-        self.day, self.night = (Phase(*pair, pupil, setup.stream) for pair, pupil in zip(pairs, pupils, strict=True))
+        pupils = (
+            LocalOptimizer(chain, setup.optimizer, setup.optimizer.rate(config))
+            for chain, _ in pairs
+        )
+        self.day, self.night = (
+            Phase(*pair, pupil, setup.stream)
+            for pair, pupil in zip(pairs, pupils, strict=True)
+        )
 
     def on_epoch(self, epoch: int) -> None:
         config, optimizer = self.setup.config, self.setup.optimizer
@@ -127,20 +155,36 @@ class Reference(Engine):
     def step(self, data: Tensor, turn: Tensor) -> None:
         s = self.setup
         numbers = s.method.numbers(s.machine.sizes, data.shape[-1], s.config.dreams)
-        self.day.uniforms, self.night.uniforms = (s.stream.block(count) for count in numbers)
-        s.method.step_(self.day, self.night, self.bits[data.to(self.bits.device)], turn, s.config.dreams)
+        self.day.uniforms, self.night.uniforms = (
+            s.stream.block(count) for count in numbers
+        )
+        s.method.step_(
+            self.day, self.night, self.bits[data.to(self.bits.device)], turn,
+            s.config.dreams,
+        )
 
     @property
     def parts(self) -> dict[str, Stateful]:
-        return {"machine": self.setup.machine, "up": self.day.pupil, "down": self.night.pupil}
+        return {
+            "machine": self.setup.machine,
+            "up": self.day.pupil,
+            "down": self.night.pupil,
+        }
 
 # %% ../../nbs/28_engines.ipynb #en-09b
 def binary_layers(machine: HelmholtzMachine) -> None:
     "Refuse layers of another kind, or of other sizes, than `HelmholtzMachine` makes."
     check_binary(*machine.layers, instead="use engine='torch'", error=NotApplicable)
     with torch.device("meta"):
-        plain = HelmholtzMachine(machine.sizes, bias=machine.bias, replicas=machine.replicas)
-    shapes = ({name: value.shape for name, value in m.state_dict().items()} for m in (machine, plain))
+        plain = HelmholtzMachine(
+            machine.sizes, bias=machine.bias, replicas=machine.replicas
+        )
+    shapes = (
+        {name: value.shape for name, value in m.state_dict().items()}
+        for m in (machine, plain)
+    )
     if next(shapes) != next(shapes):
-        raise NotApplicable("this engine knows layers of the machine's own sizes, not of others: use engine='torch'")
-
+        raise NotApplicable(
+            "this engine knows layers of the machine's "
+            "own sizes, not of others: use engine='torch'"
+        )

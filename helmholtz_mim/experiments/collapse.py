@@ -19,15 +19,21 @@ from ..training import train
 def train_by_the_book(
     seeds: int = 16, epochs: int = 600, *, seed: int = 0
 ) -> tuple[HelmholtzMachine, Patterns, pd.DataFrame]:
-    "Online wake-sleep from zero on the well-formed rhythms: the machines, the data, and the exact history."
-    machine, rhythms = HelmholtzMachine(SIZES["well-formed"], replicas=(seeds,)), dataset("well-formed")
+    """Online wake-sleep from zero on the well-formed rhythms:
+    the machines, the data, and the exact history."""
+    machine = HelmholtzMachine(SIZES["well-formed"], replicas=(seeds,))
+    rhythms = dataset("well-formed")
     config = TrainConfig(epochs=epochs, report_every=max(1, epochs // 30))
-    history = train(machine, rhythms, config, report=exact_report, generator=torch.Generator().manual_seed(seed))
+    history = train(
+        machine, rhythms, config, report=exact_report,
+        generator=torch.Generator().manual_seed(seed),
+    )
     return machine, rhythms, history
 
 # %% ../../nbs/11_collapse.ipynb #09-11
 def _layer_legends(report: pd.DataFrame) -> list[tuple[str, str]]:
-    "Legends with KL, H and I (nats) for either direction of each layer, from the exact report of one machine."
+    """Legends with KL, H and I (nats) for either direction of each layer,
+    from the exact report of one machine."""
     value = report.set_index(["direction", "layer", "measure"]).value.to_dict()
     legends = []
     for l in range(report.layer.max() + 1):
@@ -38,14 +44,22 @@ def _layer_legends(report: pd.DataFrame) -> list[tuple[str, str]]:
         )
         if l == 0:
             up = up.replace("recognition", "data")
-            down = f"generative, {value['generative', 0, 'off-support']:.1%} off support\nH {value['generative', 0, 'H']:.4f}"
+            down = (
+                f"generative, {value['generative', 0, 'off-support']:.1%} "
+                f"off support\nH {value['generative', 0, 'H']:.4f}"
+            )
         legends.append((up, down))
     return legends
 
 
-def draw_layers(machine: HelmholtzMachine, patterns: Patterns, title: str | None = None):
-    "The state probabilities of every layer of one machine, with exact legends: Figures 1 and 2."
+def draw_layers(
+    machine: HelmholtzMachine, patterns: Patterns, title: str | None = None
+):
+    """The state probabilities of every layer of one machine, with exact legends:
+    Figures 1 and 2."""
     from helmholtz_mim.figures import plot_layers
 
     legends = _layer_legends(exact_report(machine, patterns))
-    return plot_layers(upward(machine, patterns), downward(machine), legends, title=title)
+    return plot_layers(
+        upward(machine, patterns), downward(machine), legends, title=title
+    )

@@ -36,7 +36,8 @@ from ..rule import Rule, sample
 # %% ../../nbs/15_comparison.ipynb #13-05
 @dataclass(frozen=True)
 class Scheme:
-    "A rule of allocation: what makes it, its name in print, its colour, and how often it decides."
+    """A rule of allocation: what makes it, its name in print, its colour,
+    and how often it decides."""
 
     make: Callable[..., Rule]
     label: str
@@ -60,25 +61,37 @@ def find_scheme(name: str) -> Scheme:
     if not OUTSIDE.fullmatch(str(name)):
         return named(SCHEMES, name, "scheme")
     make = imported(name, "scheme")
-    return Scheme(make, getattr(make, "label", name.partition(":")[2]), getattr(make, "color", "#56B4E9"))
+    return Scheme(
+        make, getattr(make, "label", name.partition(":")[2]),
+        getattr(make, "color", "#56B4E9"),
+    )
 
 
 def scheme(name: str, **options) -> Rule:
-    "A fresh rule: 'wake-sleep', 'flip' (perturbation), 'mim' (factorial), 'categorical' or 'module:Class'; options are its own."
+    """A fresh rule: 'wake-sleep', 'flip' (perturbation), 'mim' (factorial),
+    'categorical' or 'module:Class'; options are its own."""
     make = find_scheme(name).make
     takes = inspect.signature(make).parameters
     if unknown := [option for option in options if option not in takes]:
-        raise ValueError(f"the scheme {name} has no option called {unknown[0]}: give one of {', '.join(takes) or 'none at all'}")
+        raise ValueError(
+            f"the scheme {name} has no option called {unknown[0]}: "
+            f"give one of {', '.join(takes) or 'none at all'}"
+        )
     return make(**options)
 
 # %% ../../nbs/15_comparison.ipynb #13-05d
 def label(name):
     "A scheme's name in print; anything else as it is."
-    return find_scheme(name).label if name in SCHEMES or OUTSIDE.fullmatch(str(name)) else name
+    return (
+        find_scheme(name).label
+        if name in SCHEMES or OUTSIDE.fullmatch(str(name))
+        else name
+    )
 
 
 def printed(table: pd.DataFrame) -> pd.DataFrame:
-    "A table with the schemes' names in print: in its index, its columns, and its column `scheme`."
+    """A table with the schemes' names in print:
+    in its index, its columns, and its column `scheme`."""
     table = table.assign(scheme=table.scheme.map(label)) if "scheme" in table else table
     return table.rename(index=label, columns=label)
 
@@ -105,41 +118,65 @@ class Run:
     @property
     def name(self) -> str:
         "What a reader of file names wants to know."
-        kind = ("" if self.bias is False else "-bias") + (f"-init{self.scale:g}" if self.scale else "")
+        kind = ("" if self.bias is False else "-bias") + (
+            f"-init{self.scale:g}" if self.scale else ""
+        )
         kind += "" if self.rate == 0.25 else f"-rate{self.rate:g}"
         protocol = f"every{self.every}-batch{self.batch}-lr{self.lr:g}{kind}"
-        return f"{self.data}-{self.scheme.replace(':', '.')}-{protocol}-epochs{self.epochs}-seeds{self.seeds}"
+        scheme = self.scheme.replace(":", ".")
+        return (
+            f"{self.data}-{scheme}-{protocol}-epochs{self.epochs}-seeds{self.seeds}"
+        )
 
     def rule(self) -> Rule:
         "The scheme's rule, fresh."
-        return scheme(self.scheme, **({"rate": self.rate} if self.scheme == "flip" else {}))
+        return scheme(
+            self.scheme, **({"rate": self.rate} if self.scheme == "flip" else {})
+        )
 
     def machine(self) -> HelmholtzMachine:
         "The machine as it is at the start."
         if self.start:
             return load(self.start)
-        machine = HelmholtzMachine(SIZES[self.data], bias=self.bias, replicas=(self.seeds,))
-        return machine.randomise_(self.scale, generator=torch.Generator().manual_seed(self.seed + 1))
+        machine = HelmholtzMachine(
+            SIZES[self.data], bias=self.bias, replicas=(self.seeds,)
+        )
+        return machine.randomise_(
+            self.scale, generator=torch.Generator().manual_seed(self.seed + 1)
+        )
 
 # %% ../../nbs/15_comparison.ipynb #13-09b
-def execute(run: Run, report: Callable = exact_report) -> tuple[HelmholtzMachine, pd.DataFrame]:
+def execute(
+    run: Run, report: Callable = exact_report
+) -> tuple[HelmholtzMachine, pd.DataFrame]:
     "Train and record: the machine, and a wide table with one row per record and seed."
     machine, patterns, rule = run.machine(), dataset(run.data), run.rule()
     generator = torch.Generator().manual_seed(run.seed)
     quiet, apart = run.epochs - run.span, max(1, run.span // run.records)
-    config = TrainConfig(max(quiet, 1), run.batch, lr=run.lr, every=run.every, report_every=max(quiet, 1))
+    config = TrainConfig(
+        max(quiet, 1), run.batch, lr=run.lr, every=run.every, report_every=max(quiet, 1)
+    )
     if quiet > 0:
-        train(machine, patterns, config, allocate=rule, report=nothing, generator=generator)
+        train(
+            machine, patterns, config, allocate=rule, report=nothing,
+            generator=generator,
+        )
     config = replace(config, epochs=run.span, report_every=apart)
-    history = train(machine, patterns, config, allocate=rule, report=report, generator=generator)
+    history = train(
+        machine, patterns, config, allocate=rule, report=report, generator=generator
+    )
     history = history[history.step > 0] if quiet > 0 else history
-    history = history.assign(step=history.step + max(quiet, 0) * -(-patterns.epoch // run.batch))
+    history = history.assign(
+        step=history.step + max(quiet, 0) * -(-patterns.epoch // run.batch)
+    )
     return machine, wide(history)
 
 
 def nothing(machine: HelmholtzMachine, patterns: Patterns) -> pd.DataFrame:
     "A report that measures nothing on the way."
-    return pd.DataFrame(columns=["step", "replica", "layer", "direction", "measure", "value"])
+    return pd.DataFrame(
+        columns=["step", "replica", "layer", "direction", "measure", "value"]
+    )
 
 # %% ../../nbs/15_comparison.ipynb #13-09d
 def worlds_store(folder: Path, report: Callable = exact_report) -> Store:
@@ -158,37 +195,64 @@ def perform(run: Run, store: Store, keep: bool = False) -> None:
 def table_report(machine: HelmholtzMachine, patterns: Patterns) -> pd.DataFrame:
     "The exact report, and the columns of Liu's tables (layer 0, direction 'both')."
     report = exact_report(machine, patterns, largest=30)
-    extra = pd.DataFrame(liu_columns(machine, patterns)).rename_axis("replica").reset_index()
-    extra = extra.melt("replica", var_name="measure").assign(step=0, layer=0, direction="both")
+    extra = (
+        pd.DataFrame(liu_columns(machine, patterns))
+        .rename_axis("replica")
+        .reset_index()
+    )
+    extra = extra.melt("replica", var_name="measure").assign(
+        step=0, layer=0, direction="both"
+    )
     return pd.concat([report, extra[report.columns]], ignore_index=True)
 
 
-def liu_columns(machine: HelmholtzMachine, patterns: Patterns) -> dict[str, list[float]]:
-    "Accuracy, clamped reverse KL, normalised information and loss as in Liu's notebooks, per replica."
+def liu_columns(
+    machine: HelmholtzMachine, patterns: Patterns
+) -> dict[str, list[float]]:
+    """Accuracy, clamped reverse KL, normalised information
+    and loss as in Liu's notebooks, per replica."""
     up, down = upward(machine, patterns, largest=30), downward(machine, largest=30)
     support = up[0] > 0
     received = _factorial_information(machine, up, down)
     frame = losses(machine, patterns, generator=torch.Generator().manual_seed(0))
-    loss = {key: rows.value.to_numpy() for key, rows in frame.groupby(["direction", "layer"])}
+    loss = {
+        key: rows.value.to_numpy()
+        for key, rows in frame.groupby(["direction", "layer"])
+    }
     n, top = machine.sizes, len(machine.sizes) - 1
     i = {key: (h - rest).numpy() for key, (h, rest) in received.items()}
     normalised = 2 * (loss["generative", 0] - i["generative", 0] / n[0])
     for l in range(1, top + 1):
-        normalised = normalised + loss["recognition", l] + loss["generative", l] - i["recognition", l] / n[l]
+        normalised = (
+            normalised
+            + loss["recognition", l]
+            + loss["generative", l]
+            - i["recognition", l] / n[l]
+        )
         normalised = normalised - (i["generative", l] / n[l] if l < top else 0.0)
     return {
         "accuracy": torch.where(support, down[0], 0.0).sum(-1).tolist(),
         "reverse clamped": clamped_kl(down[0], up[0], -20.0).tolist(),
-        "normalised I": (sum(i.values()) / sum(h for h, _ in received.values()).numpy()).tolist(),
+        "normalised I": (
+            (sum(i.values()) / sum(h for h, _ in received.values()).numpy()).tolist()
+        ),
         "normalised loss": normalised.tolist(),
     }
 
 
 def _factorial_information(machine, up, down):
-    "For each direction and receiving layer: the factorial entropy and what is left of it given the sender."
+    """For each direction and receiving layer:
+    the factorial entropy and what is left of it given the sender."""
     pairs = {}
-    for l, layers in enumerate(zip(machine.recognition, machine.generative, strict=True)):
-        senders = ("recognition", l + 1, up[l], l), ("generative", l, down[l + 1], l + 1)
+    for l, layers in enumerate(
+        zip(machine.recognition, machine.generative, strict=True)
+    ):
+        senders = ("recognition", l + 1, up[l], l), (
+            "generative",
+            l,
+            down[l + 1],
+            l + 1,
+        )
         for layer, (way, receiver, p, sender) in zip(layers, senders, strict=True):
             seen = p.reshape(-1, p.shape[-1]).amax(0) > 0
             x, weights = states(machine.sizes[sender])[seen], p[..., seen]
@@ -199,7 +263,9 @@ def _factorial_information(machine, up, down):
     return pairs
 
 # %% ../../nbs/15_comparison.ipynb #13-14
-def train_with_mim(seeds: int = 4, epochs: int = 600, *, seed: int = 0) -> tuple[HelmholtzMachine, Patterns]:
+def train_with_mim(
+    seeds: int = 4, epochs: int = 600, *, seed: int = 0
+) -> tuple[HelmholtzMachine, Patterns]:
     "What `train_by_the_book` does, with the factorial rule in every tenth step."
     run = Run(scheme="mim", epochs=epochs, seeds=seeds, seed=seed)
     return execute(run)[0], dataset(run.data)
@@ -213,22 +279,45 @@ PANELS = {
 
 
 def draw_dynamics(table: pd.DataFrame, title: str | None = None):
-    "Figure 3: forward divergence, off-support mass and information per pair; mean and 95 % interval over seeds."
+    """Figure 3: forward divergence, off-support mass and information per pair;
+    mean and 95 % interval over seeds."""
     from matplotlib import pyplot as plt
 
     from helmholtz_mim.figures import plot_history
 
     fig, axes = plt.subplots(2, 3, figsize=(11, 6), sharex=True, layout="constrained")
     split = table[table.scheme == "before"].step.max()
-    schemes = [name for name in dict.fromkeys([*SCHEMES, *table.scheme]) if name in set(table.scheme) - {"before"}]
-    curves = [("before", "black", "before: wake-sleep"), *((name, find_scheme(name).color, label(name)) for name in schemes)]
+    schemes = [
+        name
+        for name in dict.fromkeys([*SCHEMES, *table.scheme])
+        if name in set(table.scheme) - {"before"}
+    ]
+    curves = [
+        ("before", "black", "before: wake-sleep"),
+        *((name, find_scheme(name).color, label(name)) for name in schemes),
+    ]
     for ax, (column, text) in zip(axes.flat, PANELS.items(), strict=True):
         for name, color, caption in curves:
-            rows = table[(table.scheme == name) & ((name == "before") | (table.step > split))].rename(columns={column: "value"})
-            plot_history(rows, ax=ax, by="scheme", colors=[color], labels=[caption], xscale=PATTERNS)
-        top = table[table.step > split / 20].groupby(["scheme", "step"])[column].mean().max()
-        ax.set(ylabel=text, xlabel="epochs" if ax in axes[1] else "", ylim=(0, 1.2 * top))
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, ncols=5, loc="outside lower center")
+            rows = table[
+                (table.scheme == name) & ((name == "before") | (table.step > split))
+            ].rename(columns={column: "value"})
+            plot_history(
+                rows, ax=ax, by="scheme", colors=[color], labels=[caption],
+                xscale=PATTERNS,
+            )
+        top = (
+            table[table.step > split / 20]
+            .groupby(["scheme", "step"])[column]
+            .mean()
+            .max()
+        )
+        ax.set(
+            ylabel=text, xlabel="epochs" if ax in axes[1] else "", ylim=(0, 1.2 * top)
+        )
+    fig.legend(
+        *axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, ncols=5,
+        loc="outside lower center",
+    )
     fig.suptitle(title) if title else None
     return fig
 
@@ -237,20 +326,38 @@ PATTERNS = 905  # of the well-formed rhythms, and so the steps of an online epoc
 
 # %% ../../nbs/15_comparison.ipynb #13-12
 def dynamics_runs(
-    folder: Path, seeds: int = 16, pretrain: int = 600, epochs: int = 1500, reports: int = 150, *, schemes: tuple[str, ...] = tuple(SCHEMES)
+    folder: Path, seeds: int = 16, pretrain: int = 600, epochs: int = 1500,
+    reports: int = 150, *, schemes: tuple[str, ...] = tuple(SCHEMES),
 ) -> list[Run]:
-    "The runs of Figure 3: wake-sleep until collapse, then each scheme from the same machines, the slowest first."
-    first = Run(seeds=seeds, epochs=pretrain, span=pretrain, records=max(1, pretrain * reports // epochs))
+    """The runs of Figure 3: wake-sleep until collapse,
+    then each scheme from the same machines, the slowest first."""
+    first = Run(
+        seeds=seeds, epochs=pretrain, span=pretrain,
+        records=max(1, pretrain * reports // epochs),
+    )
     start = worlds_store(folder).path(first, "safetensors")
-    then = replace(first, epochs=epochs, span=epochs, records=reports, seed=1, start=start)
-    often = {name: 1 if name == "wake-sleep" else find_scheme(name).every for name in reversed(schemes)}
-    return [first, *(replace(then, scheme=name, every=every) for name, every in often.items())]
+    then = replace(
+        first, epochs=epochs, span=epochs, records=reports, seed=1, start=start
+    )
+    often = {
+        name: 1 if name == "wake-sleep" else find_scheme(name).every
+        for name in reversed(schemes)
+    }
+    return [
+        first,
+        *(replace(then, scheme=name, every=every) for name, every in often.items()),
+    ]
 
 
-def dynamics(folder: Path, *, resume: bool = True, processes: int = 2, **protocol) -> pd.DataFrame:
-    "Figure 3: forward KL, off-support mass and information per pair, one row per scheme, step and seed."
+def dynamics(
+    folder: Path, *, resume: bool = True, processes: int = 2, **protocol
+) -> pd.DataFrame:
+    """Figure 3: forward KL, off-support mass and information per pair,
+    one row per scheme, step and seed."""
     store, (first, *then) = worlds_store(folder), dynamics_runs(folder, **protocol)
-    before = store.complete([first], partial(perform, keep=True), "safetensors", resume=resume).assign(scheme="before")
+    before = store.complete(
+        [first], partial(perform, keep=True), "safetensors", resume=resume
+    ).assign(scheme="before")
     after = store.complete(then, perform, resume=resume, processes=processes)
     after["step"] += before.step.max()
     return pd.concat([before, after])[["scheme", "step", "replica", *PANELS]]
@@ -261,19 +368,28 @@ def table_runs(seeds: int = 16) -> list[Run]:
     well_formed = Run("well-formed", epochs=1000, seeds=seeds, records=5, span=50)
     heartbeat = replace(well_formed, data="heartbeat")
     shifts = replace(well_formed, data="shifts", epochs=300, records=1)
-    online = [replace(world, scheme=name, every=SCHEMES[name].every) for world in (well_formed, heartbeat, shifts) for name in SCHEMES]
+    online = [
+        replace(world, scheme=name, every=SCHEMES[name].every)
+        for world in (well_formed, heartbeat, shifts)
+        for name in SCHEMES
+    ]
     batches = (
         replace(heartbeat, batch=1000, epochs=2000),
         replace(shifts, batch=1000, epochs=500),
         replace(well_formed, batch=905, epochs=3000),
     )
-    return online + [replace(full, scheme=name) for full in batches for name in ("wake-sleep", "mim")]
+    return online + [
+        replace(full, scheme=name) for full in batches for name in ("wake-sleep", "mim")
+    ]
 
 # %% ../../nbs/15_comparison.ipynb #13-46a
 def ablation_runs(seeds: int = 16) -> list[Run]:
     "The map of learning rate × batch size × scheme, for three ways to start."
     return [
-        Run(scheme=name, epochs=150, batch=batch, lr=lr, bias=bias, scale=scale, seeds=seeds, records=3, span=30)
+        Run(
+            scheme=name, epochs=150, batch=batch, lr=lr, bias=bias, scale=scale,
+            seeds=seeds, records=3, span=30,
+        )
         for bias, scale in [(False, 0.0), (False, 0.5), (True, 0.0)]
         for batch in (1, 3, 10, 100)
         for lr in (0.01, 0.03, 0.1, 0.3)
@@ -282,18 +398,39 @@ def ablation_runs(seeds: int = 16) -> list[Run]:
 
 # %% ../../nbs/15_comparison.ipynb #13-53a
 def noise_runs(seeds: int = 16) -> list[Run]:
-    "Learning rates and batch sizes again, each for as many epochs as make lr × updates the same."
+    """Learning rates and batch sizes again,
+    each for as many epochs as make lr × updates the same."""
     return [
-        Run(scheme=name, epochs=round(150 * 0.1 * batch / lr), batch=batch, lr=lr, seeds=seeds, records=3, span=30)
-        for batch, lr in [(1, 0.3), (3, 0.3), (1, 0.1), (3, 0.1), (1, 0.03), (10, 0.1), (1, 0.01)]
+        Run(
+            scheme=name, epochs=round(150 * 0.1 * batch / lr), batch=batch, lr=lr,
+            seeds=seeds, records=3, span=30,
+        )
+        for batch, lr in [
+            (1, 0.3),
+            (3, 0.3),
+            (1, 0.1),
+            (3, 0.1),
+            (1, 0.03),
+            (10, 0.1),
+            (1, 0.01),
+        ]
         for name in ("wake-sleep", "mim")
     ]
 
 # %% ../../nbs/15_comparison.ipynb #13-65a
 def interleave_runs(seeds: int = 16) -> list[Run]:
-    "Factorial MIM in every so many-th step on two worlds, perturbation at several rates on one; the rarest is as good as never."
+    """Factorial MIM in every so many-th step on two worlds,
+    perturbation at several rates on one; the rarest is as good as never."""
     often = (1, 2, 5, 10, 20, 50, 100)
     mim = Run(scheme="mim", epochs=200, seeds=seeds, records=5, span=50)
-    runs = [replace(mim, data=data, every=every) for data in ("well-formed", "heartbeat") for every in (*often, 10**9)]
+    runs = [
+        replace(mim, data=data, every=every)
+        for data in ("well-formed", "heartbeat")
+        for every in (*often, 10**9)
+    ]
     flip = replace(mim, scheme="flip")
-    return runs + [replace(flip, every=every, rate=rate) for rate in (0.05, 0.25, 0.5) for every in often]
+    return runs + [
+        replace(flip, every=every, rate=rate)
+        for rate in (0.05, 0.25, 0.5)
+        for every in often
+    ]

@@ -52,83 +52,142 @@ class OnlineRun:
     def name(self) -> str:
         "What a reader of file names wants to know."
         deep = "-pyramid" if self.hidden == PYRAMID else ""
-        return f"{self.scheme}-every{self.every}-batch{self.batch}-lr{self.lr:g}-seeds{self.seeds}-images{self.images}{deep}"
+        protocol = f"every{self.every}-batch{self.batch}-lr{self.lr:g}"
+        return f"{self.scheme}-{protocol}-seeds{self.seeds}-images{self.images}{deep}"
 
 # %% ../../nbs/23_mnist.ipynb #18-05b
 def online_runs(seeds: int = 4) -> list[OnlineRun]:
     "The schemes over learning rates and batch sizes."
     points = [(1, 0.1), (1, 0.05), (1, 0.02), (10, 0.3)]
-    return [OnlineRun(name, lr, batch, seeds=seeds) for batch, lr in points for name in ("wake-sleep", "mim", "flip")]
+    return [
+        OnlineRun(name, lr, batch, seeds=seeds)
+        for batch, lr in points
+        for name in ("wake-sleep", "mim", "flip")
+    ]
 
 
 def pyramid_runs(seeds: int = 3) -> list[OnlineRun]:
     "The deep pyramid at the original learning rate, without and with MIM."
-    return [OnlineRun(name, seeds=seeds, hidden=PYRAMID) for name in ("wake-sleep", "mim")]
+    return [
+        OnlineRun(name, seeds=seeds, hidden=PYRAMID) for name in ("wake-sleep", "mim")
+    ]
 
 # %% ../../nbs/23_mnist.ipynb #18-05d
 def _train_online(run: OnlineRun, digits: Patterns) -> HelmholtzMachine:
     "Train on so many images, drawn at random, in stretches of a thousand."
     machine = HelmholtzMachine((784, *run.hidden), replicas=(run.seeds,))
-    config = TrainConfig(run.images // 1000, run.batch, lr=run.lr, every=run.every, report_every=run.images)
-    data, generator = Patterns(digits.bits, epoch=1000), torch.Generator().manual_seed(0)
-    train(machine, data, config, allocate=scheme(run.scheme), report=nothing, generator=generator)
+    config = TrainConfig(
+        run.images // 1000, run.batch, lr=run.lr, every=run.every,
+        report_every=run.images,
+    )
+    data = Patterns(digits.bits, epoch=1000)
+    generator = torch.Generator().manual_seed(0)
+    train(
+        machine, data, config, allocate=scheme(run.scheme), report=nothing,
+        generator=generator,
+    )
     return machine
 
 
-def _evaluate_online(machine: HelmholtzMachine, digits: Patterns, count: int) -> pd.DataFrame:
-    "One row per seed: log-likelihood by number of particles, active units and the information bound of every layer."
+def _evaluate_online(
+    machine: HelmholtzMachine, digits: Patterns, count: int
+) -> pd.DataFrame:
+    """One row per seed: log-likelihood by number of particles,
+    active units and the information bound of every layer."""
     generator, some = torch.Generator().manual_seed(1), Patterns(digits.bits[:count])
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the log-likelihood still climbs")  # the chapter shows by how much
-        rungs = ladder(machine, some, PARTICLES, generator=generator).pivot(index="replica", columns="particles")
+        # the chapter shows by how much
+        warnings.filterwarnings("ignore", "the log-likelihood still climbs")
+        rungs = ladder(machine, some, PARTICLES, generator=generator).pivot(
+            index="replica", columns="particles"
+        )
     report = sampled_report(machine, some, samples=4000, generator=generator)
-    report = report[(report.direction == "recognition") & report.measure.isin(["active", "I upper bound"])]
+    report = report[
+        (report.direction == "recognition")
+        & report.measure.isin(["active", "I upper bound"])
+    ]
     layers = report.pivot(index="replica", columns=["measure", "layer"], values="value")
-    columns = {f"L{k}": rungs["nats", k] for k in PARTICLES} | {"ess": rungs["ess", PARTICLES[-1]]}
-    columns |= {f"{key[0]} {key[1]}": values for key, values in layers.items()}  # type: ignore[index]
+    columns = {f"L{k}": rungs["nats", k] for k in PARTICLES} | {
+        "ess": rungs["ess", PARTICLES[-1]]
+    }
+    columns |= {
+        f"{key[0]} {key[1]}": values  # type: ignore[index]
+        for key, values in layers.items()
+    }
     return pd.DataFrame(columns).reset_index()
 
 # %% ../../nbs/23_mnist.ipynb #18-05e
 def mnist_classifier(generator: torch.Generator | None = None) -> Classifier:
-    "A classifier of MNIST's training digits, tossed if there is a generator: static digits have no labels, and these come nearest."
+    """A classifier of MNIST's training digits, tossed if there is a generator:
+    static digits have no labels, and these come nearest."""
     grey, labels = grey_mnist("train")
-    return Classifier.trained(binarise(grey, generator=generator).bits, labels, epochs=10)
+    return Classifier.trained(
+        binarise(grey, generator=generator).bits, labels, epochs=10
+    )
 
 
-def mnist_quality(images: torch.Tensor, classifier: Classifier, seen: Patterns, unseen: Patterns) -> pd.DataFrame:
+def mnist_quality(
+    images: torch.Tensor, classifier: Classifier, seen: Patterns, unseen: Patterns
+) -> pd.DataFrame:
     "The quality report of dreams, as many as every fifth of the unseen digits."
-    return quality_report(images, unseen.bits[::5], classifier, seen.bits, generator=torch.Generator().manual_seed(4))
+    return quality_report(
+        images, unseen.bits[::5], classifier, seen.bits,
+        generator=torch.Generator().manual_seed(4),
+    )
 
 
-def edge_quality(classifier: Classifier, seen: Patterns, unseen: Patterns) -> pd.DataFrame:
-    "The same for other unseen digits, as if they were dreams, and for independent pixels, each on as often as it is in the seen ones."
+def edge_quality(
+    classifier: Classifier, seen: Patterns, unseen: Patterns
+) -> pd.DataFrame:
+    """The same for other unseen digits, as if they were dreams,
+    and for independent pixels, each on as often as it is in the seen ones."""
     other = unseen.bits[1::5]
-    independent = bernoulli(seen.means.expand_as(other), generator=torch.Generator().manual_seed(5))
-    edges = {"other digits": other, "coins": independent}  # by the name in the stored results
-    return pd.concat({name: mnist_quality(images, classifier, seen, unseen) for name, images in edges.items()}, names=["scheme"])
+    independent = bernoulli(
+        seen.means.expand_as(other), generator=torch.Generator().manual_seed(5)
+    )
+    # by the name in the stored results
+    edges = {"other digits": other, "coins": independent}
+    return pd.concat(
+        {
+            name: mnist_quality(images, classifier, seen, unseen)
+            for name, images in edges.items()
+        },
+        names=["scheme"],
+    )
 
 # %% ../../nbs/23_mnist.ipynb #18-05g
 EDGES = Summary("edges")  # the quality of other digits, and of independent pixels
 
 
 def online_store(folder: Path, kind: str = "csv") -> Store:
-    "The store of the runs on MNIST: a row per run and seed; of the kind 'quality.csv' one for every measure, too."
+    """The store of the runs on MNIST: a row per run and seed;
+    of the kind 'quality.csv' one for every measure, too."""
     return Store(Path(folder), "helmholtz-mim table mnist", kind=kind)
 
 
 def keep_dreams(run, dreams: torch.Tensor, store: Store) -> None:
     "Keep dreams `(100, 784)` of a run, eight pixels a byte."
-    store.keep(run, {"dreams": torch.from_numpy(np.packbits(dreams.numpy().astype(bool), axis=1))}, "dreams.safetensors")
+    store.keep(
+        run,
+        {"dreams": torch.from_numpy(np.packbits(dreams.numpy().astype(bool), axis=1))},
+        "dreams.safetensors",
+    )
 
 
 def dreams_of(run, store: Store) -> np.ndarray:
     "The stored dreams of a run: `(100, 784)` bits."
-    return np.unpackbits(store.kept(run, "dreams.safetensors")["dreams"].numpy(), axis=1)
+    return np.unpackbits(
+        store.kept(run, "dreams.safetensors")["dreams"].numpy(), axis=1
+    )
 
 # %% ../../nbs/23_mnist.ipynb #18-05i
-def complete_online(runs: Iterable[OnlineRun], folder: Path, *, resume: bool = True) -> None:
-    "Train and evaluate; for each run two tables and a sheet of the first hundred dreams of its first seed."
-    data, classifier = cache(lambda: (mnist("train"), mnist("test"))), cache(mnist_classifier)
+def complete_online(
+    runs: Iterable[OnlineRun], folder: Path, *, resume: bool = True
+) -> None:
+    """Train and evaluate; for each run two tables and a
+    sheet of the first hundred dreams of its first seed."""
+    data = cache(lambda: (mnist("train"), mnist("test")))
+    classifier = cache(mnist_classifier)
 
     def edges(summary: Summary, store: Store) -> None:
         store.write(summary, edge_quality(classifier(), *data()).reset_index("scheme"))
@@ -136,8 +195,13 @@ def complete_online(runs: Iterable[OnlineRun], folder: Path, *, resume: bool = T
     def perform(run: OnlineRun, store: Store) -> None:
         seen, unseen = data()
         machine = _train_online(run, seen)
-        keep_dreams(run, dream(machine, 100, generator=torch.Generator().manual_seed(2))[0][0], store)
-        more = dream(machine, len(unseen) // 5, generator=torch.Generator().manual_seed(3))[0]
+        keep_dreams(
+            run, dream(machine, 100, generator=torch.Generator().manual_seed(2))[0][0],
+            store,
+        )
+        more = dream(
+            machine, len(unseen) // 5, generator=torch.Generator().manual_seed(3)
+        )[0]
         store.write(run, mnist_quality(more, classifier(), seen, unseen), "quality.csv")
         store.write(run, _evaluate_online(machine, unseen, run.test))
 
@@ -146,7 +210,8 @@ def complete_online(runs: Iterable[OnlineRun], folder: Path, *, resume: bool = T
 
 # %% ../../nbs/23_mnist.ipynb #18-17
 def draw_dreams(run: OnlineRun, folder: Path, count: int = 10):
-    "Figures 4 and 5: the first dreams of the first seed after a noisy online pass, white on black."
+    """Figures 4 and 5: the first dreams of the first seed after a noisy online pass,
+    white on black."""
     from helmholtz_mim.figures import plot_digits
 
     dreams = dreams_of(run, online_store(folder))[:count]

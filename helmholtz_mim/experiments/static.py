@@ -23,7 +23,8 @@ from ..measures.likelihood import ladder, log_likelihood
 from ..rules.factorial import FactorialMIM, leave_one_out, self_consistent
 from ..data.images import mnist
 from ..machine import HelmholtzMachine, load, read, save
-from .online import edge_quality, keep_dreams, mnist_classifier, mnist_quality
+from .online import edge_quality, keep_dreams, mnist_classifier
+from .online import mnist_quality
 from ..rules.perturbation import Flip
 from ..measures.sampled import sampled_report
 from ..sleep import dream
@@ -33,7 +34,6 @@ from ..methods.wake_sleep import WakeSleep
 from ..protocol import Adam, TrainConfig
 from ..rule import Rule, sample
 from ..training import train
-
 
 # %% ../../nbs/24_static.ipynb #18a-04
 def _mim() -> FactorialMIM:
@@ -46,7 +46,8 @@ PLAIN = WakeSleep()
 
 @dataclass(frozen=True)
 class Recipe:
-    "A rule, its name in print, whose turn it is, the method, and the best learning rate for Adam."
+    """A rule, its name in print, whose turn it is, the method,
+    and the best learning rate for Adam."""
 
     make: Callable[[], Rule]
     label: str
@@ -65,9 +66,18 @@ METHODS = {
     "rws + mim": Recipe(_mim, "RWS + MIM", ANNEALED, 0.005, RWS),
 }
 VARIANTS = {
-    "mim self-consistent": Recipe(partial(FactorialMIM, threshold=self_consistent), "MIM, self-consistent", {"fraction": 0.1}),
-    "mim by a coin": Recipe(partial(FactorialMIM, 1.0, 1.0, threshold=leave_one_out), "MIM, stochastic", {"fraction": 0.1}),
-    "mim by a sharp coin": Recipe(partial(FactorialMIM, 3.0, 3.0, threshold=leave_one_out), "MIM, sharply stochastic", {"fraction": 0.1}),
+    "mim self-consistent": Recipe(
+        partial(FactorialMIM, threshold=self_consistent), "MIM, self-consistent",
+        {"fraction": 0.1},
+    ),
+    "mim by a coin": Recipe(
+        partial(FactorialMIM, 1.0, 1.0, threshold=leave_one_out), "MIM, stochastic",
+        {"fraction": 0.1},
+    ),
+    "mim by a sharp coin": Recipe(
+        partial(FactorialMIM, 3.0, 3.0, threshold=leave_one_out),
+        "MIM, sharply stochastic", {"fraction": 0.1},
+    ),
 }
 NAMES = {name: recipe.label for name, recipe in (METHODS | VARIANTS).items()}
 
@@ -81,7 +91,8 @@ class StaticRun:
     seed: int = 0
     epochs: int = 20
     lr: float = 0.01
-    fraction: float | None = None  # of the data that the rule decides for, if not the method's own
+    # of the data that the rule decides for, if not the method's own
+    fraction: float | None = None
     anneal: float | None = None
     split: str = "test"  # judged on these digits
     count: int = 1000
@@ -90,29 +101,51 @@ class StaticRun:
     @property
     def name(self) -> str:
         "What a reader of file names wants to know."
-        method, layers = self.method.replace(" + ", "-").replace(" ", "-"), "-".join(map(str, self.hidden))
+        method = self.method.replace(" + ", "-").replace(" ", "-")
+        layers = "-".join(map(str, self.hidden))
         share = "".join(f"_{key}{value:g}" for key, value in self.turns.items())
-        return f"{method}_{layers}_lr{self.lr:g}{share}_epochs{self.epochs}_seed{self.seed}"
+        length = f"epochs{self.epochs}_seed{self.seed}"
+        return f"{method}_{layers}_lr{self.lr:g}{share}_{length}"
 
     @property
     def turns(self) -> dict[str, float]:
         "What this run changes in its method's share of turns."
-        return {} if self.fraction is None else {"fraction": self.fraction} | ({"anneal": self.anneal} if self.anneal else {})
+        return (
+            {}
+            if self.fraction is None
+            else {"fraction": self.fraction}
+            | ({"anneal": self.anneal} if self.anneal else {})
+        )
 
     @property
     def config(self) -> TrainConfig:
         "How to train, with five reports on the way."
         turns = named(METHODS | VARIANTS, self.method, "method").turns | self.turns
-        return TrainConfig(self.epochs, 100, lr=self.lr, report_every=max(1, self.epochs // 5), **turns)
-
+        return TrainConfig(
+            self.epochs, 100, lr=self.lr, report_every=max(1, self.epochs // 5), **turns
+        )
 
 # %% ../../nbs/24_static.ipynb #18a-06
 def _trace(machine: HelmholtzMachine, some: Patterns) -> pd.DataFrame:
-    "Active units and information bounds of the recognising layers, and L_10 of those patterns."
-    report = sampled_report(machine, some, samples=1000, generator=torch.Generator().manual_seed(0))
-    kept = report[(report.direction == "recognition") & report.measure.isin(["active", "I upper bound"])]
-    nats = log_likelihood(machine, some.bits, 10, generator=torch.Generator().manual_seed(0)).mean().item()
-    return pd.concat([kept, kept[:1].assign(layer=0, measure="L10", value=nats)], ignore_index=True)
+    """Active units and information bounds of the recognising layers,
+    and L_10 of those patterns."""
+    report = sampled_report(
+        machine, some, samples=1000, generator=torch.Generator().manual_seed(0)
+    )
+    kept = report[
+        (report.direction == "recognition")
+        & report.measure.isin(["active", "I upper bound"])
+    ]
+    nats = (
+        log_likelihood(
+            machine, some.bits, 10, generator=torch.Generator().manual_seed(0)
+        )
+        .mean()
+        .item()
+    )
+    return pd.concat(
+        [kept, kept[:1].assign(layer=0, measure="L10", value=nats)], ignore_index=True
+    )
 
 
 def _train_static(run: StaticRun) -> tuple[HelmholtzMachine, pd.DataFrame]:
@@ -120,8 +153,14 @@ def _train_static(run: StaticRun) -> tuple[HelmholtzMachine, pd.DataFrame]:
     machine = HelmholtzMachine((784, *run.hidden), bias=True)
     some = Patterns(mnist("valid", "static").bits[::20])
     recipe = (METHODS | VARIANTS)[run.method]
-    axes: dict[str, Any] = dict(allocate=recipe.make(), method=recipe.method, optimizer=Adam(schedule="linear"), engine="batched")
-    axes |= dict(report=lambda machine, _: _trace(machine, some), generator=torch.Generator().manual_seed(run.seed))
+    axes: dict[str, Any] = dict(
+        allocate=recipe.make(), method=recipe.method, optimizer=Adam(schedule="linear"),
+        engine="batched",
+    )
+    axes |= dict(
+        report=lambda machine, _: _trace(machine, some),
+        generator=torch.Generator().manual_seed(run.seed),
+    )
     return machine, train(machine, mnist("train", "static"), run.config, **axes)
 
 
@@ -130,12 +169,17 @@ def _evaluate_static(machine: HelmholtzMachine, run: StaticRun) -> pd.DataFrame:
     x = mnist(run.split, "static").bits
     counts = [10**k for k in range(20) if 10**k <= run.particles]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the log-likelihood still climbs")  # the chapter shows by how much
-        return ladder(machine, x[:: len(x) // run.count], counts, generator=torch.Generator().manual_seed(1))
+        # the chapter shows by how much
+        warnings.filterwarnings("ignore", "the log-likelihood still climbs")
+        return ladder(
+            machine, x[:: len(x) // run.count], counts,
+            generator=torch.Generator().manual_seed(1),
+        )
 
 # %% ../../nbs/24_static.ipynb #18a-08b
 def static_store(folder: Path) -> Store:
-    "The store of the runs on static MNIST: ladders, and of the kind `history.csv` what was measured on the way."
+    """The store of the runs on static MNIST:
+    ladders, and of the kind `history.csv` what was measured on the way."""
     return Store(Path(folder), "helmholtz-mim table static")
 
 
@@ -143,9 +187,14 @@ def perform_static(run: StaticRun, store: Store) -> None:
     "Train and evaluate; of runs in `KEPT` the weights are kept too, in half precision."
     machine, history = _train_static(run)
     store.write(run, history.drop(columns=["replica", "direction"]), "history.csv")
-    keep_dreams(run, dream(machine, 100, generator=torch.Generator().manual_seed(2))[0], store)
+    keep_dreams(
+        run, dream(machine, 100, generator=torch.Generator().manual_seed(2))[0], store
+    )
     if run in KEPT:
-        save(deepcopy(machine).half(), store.path(run, "safetensors"), **store.record(run))
+        save(
+            deepcopy(machine).half(), store.path(run, "safetensors"),
+            **store.record(run),
+        )
     store.write(run, _evaluate_static(machine, run))
 
 
@@ -172,14 +221,28 @@ def search_runs() -> list[StaticRun]:
 def shape_runs() -> list[StaticRun]:
     "MIM in other shares, courses and forms, likewise."
     short = partial(StaticRun, epochs=10, split="valid", count=500, particles=100)
-    shares = [(0.03, None), (0.3, None), (0.03, 0.7), (0.1, 1.0), (0.3, 0.7), (1.0, 0.7)]
-    return [short("mim", fraction=f, anneal=a) for f, a in shares] + [short(method) for method in VARIANTS]
+    shares = [
+        (0.03, None),
+        (0.3, None),
+        (0.03, 0.7),
+        (0.1, 1.0),
+        (0.3, 0.7),
+        (1.0, 0.7),
+    ]
+    return [short("mim", fraction=f, anneal=a) for f, a in shares] + [
+        short(method) for method in VARIANTS
+    ]
 
 
 def static_runs(seeds: int = 3, epochs: int = 20) -> list[StaticRun]:
-    "All methods with three hidden layers, half as many epochs for five particles; plain and annealed with fewer layers."
+    """All methods with three hidden layers, half as many epochs for five particles;
+    plain and annealed with fewer layers."""
     return [
-        StaticRun(method, hidden, seed, epochs // 2 if method in ("rws", "rws + mim") else epochs, METHODS[method].lr)
+        StaticRun(
+            method, hidden, seed,
+            epochs // 2 if method in ("rws", "rws + mim") else epochs,
+            METHODS[method].lr,
+        )
         for hidden in WIDTHS
         for seed in range(seeds)
         for method in (METHODS if len(hidden) == 3 else ("wake-sleep", "mim annealed"))
@@ -189,21 +252,37 @@ def static_runs(seeds: int = 3, epochs: int = 20) -> list[StaticRun]:
 def long_runs(seeds: int = 3, epochs: int = 100) -> list[StaticRun]:
     "Three hidden layers, for five times as long."
     methods = {name: METHODS[name].lr for name in ("wake-sleep", "mim annealed")}
-    return [StaticRun(name, WIDTHS[0], seed, epochs, lr) for seed in range(seeds) for name, lr in methods.items()]
+    return [
+        StaticRun(name, WIDTHS[0], seed, epochs, lr)
+        for seed in range(seeds)
+        for name, lr in methods.items()
+    ]
 
 
 SMALL = (100, 40, 12)  # small enough for a page
-SWITCHES = [StaticRun(method, SMALL, epochs=30, lr=METHODS[method].lr) for method in ("mim", "wake-sleep")]
+SWITCHES = [
+    StaticRun(method, SMALL, epochs=30, lr=METHODS[method].lr)
+    for method in ("mim", "wake-sleep")
+]
 KEPT = [*long_runs(seeds=1), *SWITCHES]
 
 # %% ../../nbs/24_static.ipynb #18a-37a
-FURTHER = Summary("further", tuple(replace(run, particles=10_000) for run in long_runs(seeds=1)))  # their ladders, higher up
+# their ladders, higher up
+FURTHER = Summary(
+    "further", tuple(replace(run, particles=10_000) for run in long_runs(seeds=1))
+)
 
 
 def perform_further(summary: Summary, store: Store) -> None:
-    "Take the ladders of kept machines further, with the weights as stored (in half precision)."
-    machines = (kept(replace(run, particles=StaticRun.particles), store) for run in summary.runs)
-    ladders = {run.method: _evaluate_static(machine, run) for run, machine in zip(summary.runs, machines, strict=True)}
+    """Take the ladders of kept machines further,
+    with the weights as stored (in half precision)."""
+    machines = (
+        kept(replace(run, particles=StaticRun.particles), store) for run in summary.runs
+    )
+    ladders = {
+        run.method: _evaluate_static(machine, run)
+        for run, machine in zip(summary.runs, machines, strict=True)
+    }
     store.write(summary, pd.concat(ladders, names=["method"]).reset_index("method"))
 
 # %% ../../nbs/24_static.ipynb #18a-45a
@@ -211,9 +290,22 @@ QUALITY = Summary("quality", tuple(long_runs(seeds=1)))  # of their dreams
 
 
 def perform_quality(summary: Summary, store: Store) -> None:
-    "Compare two thousand dreams of kept machines with test digits, and other test digits, and independent pixels."
-    data = mnist_classifier(torch.Generator().manual_seed(0)), mnist("train", "static"), mnist("test", "static")
+    """Compare two thousand dreams of kept machines with test digits,
+    and other test digits, and independent pixels."""
+    data = (
+        mnist_classifier(torch.Generator().manual_seed(0)),
+        mnist("train", "static"),
+        mnist("test", "static"),
+    )
     generators = {run: torch.Generator().manual_seed(3) for run in summary.runs}
-    dreams = {run.method: dream(kept(run, store), len(data[2]) // 5, generator=g)[0] for run, g in generators.items()}
+    dreams = {
+        run.method: dream(kept(run, store), len(data[2]) // 5, generator=g)[0]
+        for run, g in generators.items()
+    }
     quality = {name: mnist_quality(images, *data) for name, images in dreams.items()}
-    store.write(summary, pd.concat([pd.concat(quality, names=["scheme"]), edge_quality(*data)]).reset_index("scheme"))
+    store.write(
+        summary,
+        pd.concat(
+            [pd.concat(quality, names=["scheme"]), edge_quality(*data)]
+        ).reset_index("scheme"),
+    )

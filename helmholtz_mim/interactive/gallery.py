@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 
 from ..data.worlds import SIZES, well_formed
-from .page import Interactive, Picture, image_tag, packed, small_png
+from .page import Interactive, Picture, image_tag, packed
+from .page import small_png
 from ..layers import BinaryLayer, encode
 from ..machine import HelmholtzMachine
 from ..patterns import Patterns
@@ -21,7 +22,8 @@ from ..records import against, per_seed
 def step_machine(
     machine: HelmholtzMachine,  # of a few units, whose sizes are taken
     patterns: Patterns,  # that it learns, all equally often
-    phases: Sequence[str] = ("wake",),  # "wake", "sleep" or "both" in turn; the first is shown first
+    # "wake", "sleep" or "both" in turn; the first is shown first
+    phases: Sequence[str] = ("wake",),
     *,
     lr: float = 0.2,
     before: int = 300,  # steps that it has learnt when first seen
@@ -29,10 +31,17 @@ def step_machine(
     picture: Picture | None = None,  # where no JavaScript runs
 ) -> Interactive:
     "A phase to walk through, layer by layer and weight by weight."
-    state = dict(sizes=machine.sizes, words=encode(patterns.bits).tolist(), lr=lr, seed=seed, before=before, phases=list(phases))
+    state = dict(
+        sizes=machine.sizes, words=encode(patterns.bits).tolist(), lr=lr, seed=seed,
+        before=before, phases=list(phases),
+    )
     alt, caption = _STEPS[phases[0]]
     units = ", ".join(map(str, machine.sizes[:-1]))
-    return Interactive("step_machine", state, f"A machine of {units} and {machine.sizes[-1]} units, {alt}", _WALK + caption, picture)
+    return Interactive(
+        "step_machine", state,
+        f"A machine of {units} and {machine.sizes[-1]} units, {alt}", _WALK + caption,
+        picture,
+    )
 
 
 _WALK = (
@@ -42,7 +51,10 @@ _WALK = (
 _STEPS = {
     "wake": (
         "awake: units that fire, and the generative weights that change",
-        "Only the network on the right learns, each weight from the two units that it joins.",
+        (
+            "Only the network on the right learns, each "
+            "weight from the two units that it joins."
+        ),
     ),
     "sleep": (
         "asleep: units that fire, and the recognition weights that change",
@@ -60,18 +72,24 @@ def channel_inspector(
     pull: float = 0.0,  # added to them, towards the likeliest output state
     picture: Picture | None = None,  # where no JavaScript runs
 ) -> Interactive:
-    "The table p(y | x) of a layer, row by row, with H(Y), H(Y|X) and I for equally likely inputs."
+    """The table p(y | x) of a layer, row by row, with H(Y), H(Y|X)
+    and I for equally likely inputs."""
     n_out, n_in = layer.weight.shape[-2:]
     bias = layer.weight.new_zeros(n_out) if layer.bias is None else layer.bias
     weights = torch.cat([layer.weight.mT, bias[None]]).flatten().tolist()
-    state = dict(inputs=n_in, outputs=n_out, weights=weights, x=x, sharpness=sharpness, pull=pull)
+    state = dict(
+        inputs=n_in, outputs=n_out, weights=weights, x=x, sharpness=sharpness, pull=pull
+    )
     alt = (
-        "A table with a row for each input state and a column for each output state, shaded by probability; one row beside "
-        "the output of all rows; and the entropy of the output, split into information and noise."
+        "A table with a row for each input state and a column for each output "
+        "state, shaded by probability; one row beside the output of all rows; "
+        "and the entropy of the output, split into information and noise."
     )
     caption = (
-        "Shade: p(y | x). Orange: how far a row is from the output of all rows; the dashed line is their mean, the information I. "
-        "Blue and grey in the bar: the part of the output's entropy that is about the input, and the part that is noise."
+        "Shade: p(y | x). Orange: how far a row is from the output "
+        "of all rows; the dashed line is their mean, the information "
+        "I. Blue and grey in the bar: the part of the output's "
+        "entropy that is about the input, and the part that is noise."
     )
     return Interactive("channel_inspector", state, alt, caption, picture)
 
@@ -82,36 +100,48 @@ def guess_entropies(
     sizes: Sequence[int] = SIZES["well-formed"],  # units of each layer, data first
     picture: Picture | None = None,  # where no JavaScript runs
 ) -> Interactive:
-    "A question before the answer: the reader guesses the entropy of each layer, and then sees that of every seed."
+    """A question before the answer: the reader guesses the entropy of each layer,
+    and then sees that of every seed."""
     rows = report[(report.measure == "H") & (report.direction == "recognition")]
     entropies = [layer.value.round(4).tolist() for _, layer in rows.groupby("layer")]
     alt = (
-        "A bar for each layer, as long as the entropy it can hold, to be dragged to what one expects after training, "
-        "and then the truth beside it."
+        "A bar for each layer, as long as the entropy it can hold, to be dragged "
+        "to what one expects after training, and then the truth beside it."
     )
-    caption = f"Grey: your guess. Blue: the mean entropy over {rows.replica.nunique()} seeds; ticks: the seeds."
-    return Interactive("guess", dict(sizes=list(sizes), entropies=entropies), alt, caption, picture)
+    caption = (
+        "Grey: your guess. Blue: the mean entropy over "
+        f"{rows.replica.nunique()} seeds; ticks: the seeds."
+    )
+    return Interactive(
+        "guess", dict(sizes=list(sizes), entropies=entropies), alt, caption, picture
+    )
 
 # %% ../../nbs/38_gallery.ipynb #g-16
 def collapse_lab(
     scheme: str = "wake-sleep",  # that it begins with: "wake-sleep", "flip" or "mim"
     epochs: int = 100,  # that it trains when first seen
     *,
-    sizes: Sequence[int] = SIZES["well-formed"],  # units of each layer, the rhythms first
+    # units of each layer, the rhythms first
+    sizes: Sequence[int] = SIZES["well-formed"],
     seed: int = 2,
     picture: Picture | None = None,  # where no JavaScript runs
 ) -> Interactive:
-    "A machine that learns the well-formed rhythms in the page, with its layers and their entropy, information and divergence."
+    """A machine that learns the well-formed rhythms in the page,
+    with its layers and their entropy, information and divergence."""
     rhythms = well_formed(sizes[0])
-    state = dict(sizes=list(sizes), words=encode(rhythms.bits).tolist(), lr=0.1, every=10)
+    state = dict(
+        sizes=list(sizes), words=encode(rhythms.bits).tolist(), lr=0.1, every=10
+    )
     state |= dict(seed=seed, scheme=scheme, speed=4.5, first=epochs * len(rhythms))
     alt = (
-        "A Helmholtz machine in training: bars for the states of each layer, and curves of entropy, "
-        "information and divergence. Under wake-sleep the upper layers collapse into one state; under MIM they do not."
+        "A Helmholtz machine in training: bars for the states of each layer, "
+        "and curves of entropy, information and divergence. Under wake-sleep "
+        "the upper layers collapse into one state; under MIM they do not."
     )
     caption = (
-        "How often each layer is in each of its states: upward when the world drives it, downward when its own dreams do "
-        "(wide layers gather neighbouring states). The shade behind the curves is the scheme in use."
+        "How often each layer is in each of its states: upward when the world "
+        "drives it, downward when its own dreams do (wide layers gather "
+        "neighbouring states). The shade behind the curves is the scheme in use."
     )
     return Interactive("collapse_lab", state, alt, caption, picture)
 
@@ -123,17 +153,23 @@ def likelier(
     *,
     picture: Picture | None = None,  # where no JavaScript runs
 ) -> Interactive:
-    "A step towards firing on the entropy curve, from t and from q, and the information that it brings."
+    """A step towards firing on the entropy curve, from t and from q,
+    and the information that it brings."""
     alt = (
-        "The entropy curve with a step of the same width from the usual frequency t and from the present probability q, "
-        "and a map of all q and t: the unit fires wherever q is greater than t, whatever the step size."
+        "The entropy curve with a step of the same width from the usual "
+        "frequency t and from the present probability q, and a map of all q and "
+        "t: the unit fires wherever q is greater than t, whatever the step size."
     )
     caption = (
-        "A step of width ε, from how often the unit usually fires (grey) and from how likely it is to fire now (blue): "
-        "the ring is where silence leads, the dot where firing leads. The grey end minus the blue end is the information. "
-        "Drag t, q or ε, or the point in the map, which is drawn from the entropies and never changes."
+        "A step of width ε, from how often the unit usually fires (grey) "
+        "and from how likely it is to fire now (blue): the ring is where "
+        "silence leads, the dot where firing leads. The grey end minus "
+        "the blue end is the information. Drag t, q or ε, or the point "
+        "in the map, which is drawn from the entropies and never changes."
     )
-    return Interactive("likelier", dict(q=q, t=t, epsilon=epsilon), alt, caption, picture)
+    return Interactive(
+        "likelier", dict(q=q, t=t, epsilon=epsilon), alt, caption, picture
+    )
 
 # %% ../../nbs/38_gallery.ipynb #g-22
 def interleave_dial(
@@ -143,21 +179,36 @@ def interleave_dial(
     *,
     picture: Picture | None = None,  # where no JavaScript runs
 ) -> Interactive:
-    "Entropy, information and divergence over how often MIM or perturbation decides: means, intervals, paired differences from never."
+    """Entropy, information and divergence over how often MIM or perturbation decides:
+    means, intervals, paired differences from never."""
     never = table[table.every == NEVER]
-    flip = {r: pd.concat([rows, never]) for r, rows in table[table.scheme == "flip"].groupby("rate")}
-    curves = {name: _dial_curves(rows) for name, rows in {"mim": table[table.scheme == "mim"], **flip}.items()}
+    flip = {
+        r: pd.concat([rows, never])
+        for r, rows in table[table.scheme == "flip"].groupby("rate")
+    }
+    curves = {
+        name: _dial_curves(rows)
+        for name, rows in {"mim": table[table.scheme == "mim"], **flip}.items()
+    }
     everys = sorted(set(table.every) - {NEVER})
     columns = _dial_measures(per_seed(never, ["every"], records=5))
-    state = dict(everys=everys, rates=list(flip), measures={key: name for key, (name, _) in DIAL.items()}, every=every, rate=rate)
-    state |= dict(mim=curves.pop("mim"), flip=list(curves.values()), none=columns[list(DIAL)].mean().round(4).to_dict())
+    state = dict(
+        everys=everys, rates=list(flip),
+        measures={key: name for key, (name, _) in DIAL.items()}, every=every, rate=rate,
+    )
+    state |= dict(
+        mim=curves.pop("mim"), flip=list(curves.values()),
+        none=columns[list(DIAL)].mean().round(4).to_dict(),
+    )
     alt = (
-        "Three plots over how often the rule decides: entropy of the layers, information between them, divergence from the data; "
-        "one curve for MIM, one for perturbation, a line for plain wake-sleep."
+        "Three plots over how often the rule decides: entropy of the "
+        "layers, information between them, divergence from the data; one "
+        "curve for MIM, one for perturbation, a line for plain wake-sleep."
     )
     caption = (
-        f"Means over {table.replica.nunique()} seeds with 95 % intervals; dashed: plain wake-sleep; pale: perturbation at the other rates. "
-        "Changes are paired over seeds, and called clear if their interval excludes zero."
+        f"Means over {table.replica.nunique()} seeds with 95 % intervals; dashed: "
+        "plain wake-sleep; pale: perturbation at the other rates. Changes are "
+        "paired over seeds, and called clear if their interval excludes zero."
     )
     return Interactive("interleave_dial", state, alt, caption, picture)
 
@@ -171,25 +222,42 @@ DIAL = {
 
 
 def _dial_measures(seeds):
-    return seeds.assign(**{key: seeds[columns].sum(axis=1) for key, (_, columns) in DIAL.items()})
+    return seeds.assign(
+        **{key: seeds[columns].sum(axis=1) for key, (_, columns) in DIAL.items()}
+    )
 
 
-_POINT = {"mean": "mean", "±": "half", "difference": "difference", "from": "low", "to": "high"}
+_POINT = {
+    "mean": "mean",
+    "±": "half",
+    "difference": "difference",
+    "from": "low",
+    "to": "high",
+}
 
 
 def _dial_curves(rows):
     seeds, curves = _dial_measures(per_seed(rows, ["every"], records=5)), {}
     for key in DIAL:
         points = against(seeds, key, "every", NEVER).drop(index=NEVER).sort_index()
-        curves[key] = points.rename(columns=_POINT)[list(_POINT.values())].round(4).to_dict("records")
+        curves[key] = (
+            points.rename(columns=_POINT)[list(_POINT.values())]
+            .round(4)
+            .to_dict("records")
+        )
     return curves
 
 # %% ../../nbs/38_gallery.ipynb #g-26
 def generative_blocks(machine: HelmholtzMachine) -> list[torch.Tensor]:
-    "The weights on the way down to each layer: a row for each unit above, and one for the bias; the prior's is the last."
+    """The weights on the way down to each layer:
+    a row for each unit above, and one for the bias; the prior's is the last."""
     blocks = []
     for layer in (*machine.generative, machine.prior):
-        bias = layer.weight.new_zeros(layer.weight.shape[-2]) if layer.bias is None else layer.bias
+        bias = (
+            layer.weight.new_zeros(layer.weight.shape[-2])
+            if layer.bias is None
+            else layer.bias
+        )
         blocks.append(torch.cat([layer.weight.mT, bias.unsqueeze(-2)], -2))
     return blocks
 
@@ -201,26 +269,37 @@ def latent_switches(
     seed: int = 1,  # of the first dream
     picture: Picture | None = None,  # where no JavaScript runs
 ) -> Interactive:
-    "Top bits to flip, and every layer on the way down to the picture that they lead to; weights with 8 bits."
+    """Top bits to flip, and every layer on the way down to
+    the picture that they lead to; weights with 8 bits."""
     sizes = next(iter(machines.values())).sizes
-    blocks = {name: [packed(block) for block in generative_blocks(machine)] for name, machine in machines.items()}
+    blocks = {
+        name: [packed(block) for block in generative_blocks(machine)]
+        for name, machine in machines.items()
+    }
     state = dict(sizes=sizes, machines=blocks, top=[int(bit) for bit in top], seed=seed)
     alt = (
-        "The units of the top layer of a machine as switches, the layers below them, and three pictures: one dream, "
-        "the mean of many dreams with the same switches, and what the last switch adds to it and takes away."
+        "The units of the top layer of a machine as switches, the layers below "
+        "them, and three pictures: one dream, the mean of many dreams with the "
+        "same switches, and what the last switch adds to it and takes away."
     )
     caption = (
-        "Flip the switches of the top layer. Orange: the probability of each unit below; dot: it fires. "
-        "Where layers are alive, a switch adds and takes away strokes; where they have collapsed, it hardly matters."
+        "Flip the switches of the top layer. Orange: the probability of each "
+        "unit below; dot: it fires. Where layers are alive, a switch adds and "
+        "takes away strokes; where they have collapsed, it hardly matters."
     )
     return Interactive("latent_switches", state, alt, caption, picture)
 
 # %% ../../nbs/38_gallery.ipynb #g-28b
 def album(pictures: dict[str, Picture], control: Callable, label: str = ""):
-    "Pictures in one place, chosen by their names with a control of ipywidgets, such as `SelectionSlider` or `ToggleButtons`."
+    """Pictures in one place, chosen by their names with a control of ipywidgets,
+    such as `SelectionSlider` or `ToggleButtons`."""
     from ipywidgets import HTML, Stack, VBox, jslink
 
-    pages = [HTML(image_tag(small_png(picture), f"{label} {name}".strip())) for name, picture in pictures.items()]
-    chosen, stack = control(options=list(pictures), index=0, description=label), Stack(pages, selected_index=0)
+    pages = [
+        HTML(image_tag(small_png(picture), f"{label} {name}".strip()))
+        for name, picture in pictures.items()
+    ]
+    chosen = control(options=list(pictures), index=0, description=label)
+    stack = Stack(pages, selected_index=0)
     jslink((chosen, "index"), (stack, "selected_index"))
     return VBox([chosen, stack])

@@ -23,33 +23,44 @@ import numpy as np
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.M)
 EXPORT = "export default { render };\n"
 TRAITS = re.compile(r"^const traits = (\{.*?^\});\n", re.M | re.S)
-ASIDE = re.compile(r"^ *(?://|/\*\*).*\n|^ +|^\n", re.M)  # comments, which stand on lines of their own, and indentation
+# comments, which stand on lines of their own, and indentation
+ASIDE = re.compile(r"^ *(?://|/\*\*).*\n|^ +|^\n", re.M)
 
 
 def source(name: str) -> str:
     "The text of one of the JavaScript files of the package."
     file = files("helmholtz_mim").joinpath("interactive", "js", f"{name}.js")
     if not file.is_file():
-        raise ValueError(f"there is no interactive figure {name!r}: its module would be helmholtz_mim/interactive/js/{name}.js")
+        raise ValueError(
+            f"there is no interactive figure {name!r}: its module "
+            f"would be helmholtz_mim/interactive/js/{name}.js"
+        )
     return file.read_text(encoding="utf-8")
 
 
 def needed(name: str) -> list[str]:
     "The files of a figure, those it imports first."
-    imported = [file for other in IMPORT.findall(source(name)) for file in needed(other)]
+    imported = [
+        file for other in IMPORT.findall(source(name)) for file in needed(other)
+    ]
     return list(dict.fromkeys([*imported, name]))
 
 
 def bundle(name: str) -> str:
-    "A figure and the files it imports as one module, which a page can hold and a browser can run without a server."
+    """A figure and the files it imports as one module,
+    which a page can hold and a browser can run without a server."""
     text = "\n".join(IMPORT.sub("", source(file)) for file in needed(name))
     return ASIDE.sub("", re.sub(r"^export (?!default)", "", text, flags=re.M))
 
 
 def traits(name: str) -> dict[str, dict[str, str]]:
-    "The traits that move a figure and those it computes, in words, as its module declares them."
+    """The traits that move a figure and those it computes, in words,
+    as its module declares them."""
     if not (declared := TRAITS.search(source(name))):
-        raise ValueError(f"helmholtz_mim/interactive/js/{name}.js declares no traits: write `const traits = …` as coin.js does")
+        raise ValueError(
+            f"helmholtz_mim/interactive/js/{name}.js declares no "
+            "traits: write `const traits = …` as coin.js does"
+        )
     return json.loads(declared[1])
 
 # %% ../../nbs/37_interactive.ipynb #b-11a
@@ -69,7 +80,9 @@ def small_png(figure: Picture, dpi: int = 60) -> bytes:
     figure.savefig(large, format="png", dpi=dpi)
     if isinstance(figure, Figure):
         plt.close(figure)
-    Image.open(large).convert("RGB").quantize(48, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    Image.open(large).convert("RGB").quantize(48, dither=Image.Dither.NONE).save(
+        small, "PNG", optimize=True
+    )
     return small.getvalue()
 
 
@@ -77,7 +90,10 @@ def image_tag(png, alt: str) -> str:
     "A picture inside a page; its words where there is none."
     if png is None:
         return f"<p>{html.escape(alt)}</p>"
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    return (
+        f'<img alt="{html.escape(alt)}"'
+        f' src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    )
 
 # %% ../../nbs/37_interactive.ipynb #b-12
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -85,7 +101,8 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 
 @dataclass(frozen=True, repr=False)
 class Interactive:
-    "An interactive figure: alive in a stored page, and in a notebook a widget that shares its state with Python."
+    """An interactive figure: alive in a stored page,
+    and in a notebook a widget that shares its state with Python."""
 
     name: str  # of its module in helmholtz_mim/interactive/js
     state: dict  # what the module reads: JSON values
@@ -104,43 +121,76 @@ class Interactive:
 
     def html(self) -> str:
         "The figure as a piece of a page, with all it needs inside."
-        state = json.dumps(self.model, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
+        state = json.dumps(self.model, separators=(",", ":"), sort_keys=True).replace(
+            "<", "\\u003c"
+        )
         key = f"{self.name}-{sha256(state.encode()).hexdigest()[:8]}"
         code = bundle(self.name).replace(EXPORT, f'mount(render, "{key}", {state});\n')
-        instead = f"<noscript>{image_tag(self.picture, self.alt)}<p>{html.escape(self.caption)}</p></noscript>"
-        return f'<div data-figure="{key}">{instead}</div>\n<script type="module">\n{code}</script>'
+        still, caption = image_tag(self.picture, self.alt), html.escape(self.caption)
+        instead = f"<noscript>{still}<p>{caption}</p></noscript>"
+        return (
+            f'<div data-figure="{key}">{instead}</div>\n<script'
+            f' type="module">\n{code}</script>'
+        )
 
     def page(self) -> str:
         "The figure on a page of its own."
-        head = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        return f"{head}<title>{html.escape(self.name)}</title><body>{self.html()}</body></html>"
+        head = (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport"'
+            ' content="width=device-width">'
+        )
+        title = f"<title>{html.escape(self.name)}</title>"
+        return f"{head}{title}<body>{self.html()}</body></html>"
 
     @cached_property
     def live(self):
-        "The figure as a widget: some traits move it, and Python may set them; the others are its state and what it computes."
+        """The figure as a widget: some traits move it, and Python may set them;
+        the others are its state and what it computes."""
         import anywidget
         from traitlets import Any
 
         shared = traits(self.name)
-        values = {**dict.fromkeys([*shared["moves"], *shared["computes"]]), **self.model}
-        fields = {name: Any(v, read_only=name not in shared["moves"]).tag(sync=True) for name, v in values.items()}
-        more = {"_esm": bundle(self.name), "__setattr__": _set_known(list(shared["moves"]))}
+        values = {
+            **dict.fromkeys([*shared["moves"], *shared["computes"]]),
+            **self.model,
+        }
+        fields = {
+            name: Any(v, read_only=name not in shared["moves"]).tag(sync=True)
+            for name, v in values.items()
+        }
+        more = {
+            "_esm": bundle(self.name),
+            "__setattr__": _set_known(list(shared["moves"])),
+        }
         return type(self.name, (anywidget.AnyWidget,), {**more, **fields})()
 
     def value(self, name: str):
         "What the figure shows or has computed, by the name of its trait."
-        if name not in {**self.model, **(shared := traits(self.name))["moves"], **shared["computes"]}:
+        if name not in {
+            **self.model,
+            **(shared := traits(self.name))["moves"],
+            **shared["computes"],
+        }:
             names = ", ".join([*shared["moves"], *shared["computes"]])
-            raise ValueError(f"a figure {self.name!r} has no trait {name!r}; it has {names}")
+            raise ValueError(
+                f"a figure {self.name!r} has no trait {name!r}; it has {names}"
+            )
         value = getattr(self.live, name)
         if value is None:
-            raise ValueError(f"{name!r} is not computed yet: show the figure, and ask again in a later cell")
+            raise ValueError(
+                f"{name!r} is not computed yet: show the "
+                "figure, and ask again in a later cell"
+            )
         return value
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         data: dict = {"text/plain": repr(self), "text/html": self.html()}
         if find_spec("anywidget"):
-            data[VIEW] = {"version_major": 2, "version_minor": 1, "model_id": self.live.model_id}
+            data[VIEW] = {
+                "version_major": 2,
+                "version_minor": 1,
+                "model_id": self.live.model_id,
+            }
         return data
 
     def __repr__(self) -> str:
@@ -150,15 +200,23 @@ class Interactive:
 def _set_known(moves):
     def __setattr__(self, name, value):
         if not (name.startswith("_") or hasattr(type(self), name)):
-            raise AttributeError(f"there is no trait {name!r} to set; those that move this figure are {', '.join(moves)}")
+            raise AttributeError(
+                f"there is no trait {name!r} to set; those "
+                f"that move this figure are {', '.join(moves)}"
+            )
         object.__setattr__(self, name, value)
 
     return __setattr__
 
 # %% ../../nbs/37_interactive.ipynb #b-23
 def packed(values) -> dict:
-    "An array as 8-bit integers and a scale, for a module to unpack: an error of at most 1/254 of the largest entry."
+    """An array as 8-bit integers and a scale, for a module to unpack:
+    an error of at most 1/254 of the largest entry."""
     values = np.asarray(values, float)
     scale = float(np.abs(values).max()) / 127 or 1.0
     data = np.round(values / scale).astype(np.int8).tobytes()
-    return {"shape": list(values.shape), "scale": scale, "data": base64.b64encode(data).decode()}
+    return {
+        "shape": list(values.shape),
+        "scale": scale,
+        "data": base64.b64encode(data).decode(),
+    }

@@ -16,21 +16,26 @@ from ..chains import down, up
 from ..layers import BinaryLayer, encode, logit_entropy
 from ..machine import HelmholtzMachine, check_binary
 from ..patterns import Patterns, as_patterns
-from ..pushforward import LARGEST, cached_states, check_distributions, check_enumerable, check_size
-from ..pushforward import double_logits, entropy, inputs_of, log_entropy, log_kl, log_states, one_thread, push
+from ..pushforward import LARGEST, cached_states, check_distributions
+from ..pushforward import check_enumerable, check_size
+from ..pushforward import double_logits, entropy, inputs_of, log_entropy
+from ..pushforward import log_kl, log_states, one_thread, push
 from ..records import tidy_frame
-
 
 # %% ../../nbs/10_exact.ipynb #08-23
 def mutual_information(
     layer: BinaryLayer, p: Float[Tensor, "*#replicas states"]
 ) -> Float[Tensor, "*#replicas"]:
-    "I(X; Y) in nats between a layer's input, with state probabilities p, and its output."
+    """I(X; Y) in nats between a layer's input, with state probabilities p,
+    and its output."""
     check_distributions(p)
     check_binary(layer, instead="use exact_report, which asks any layer for logits")
     check_size(sum(layer.weight.shape[-2:]))
     if p.shape[-1] != 2 ** layer.weight.shape[-1]:
-        raise ValueError(f"this layer has 2^{layer.weight.shape[-1]} input states, and p is for {p.shape[-1]}: give one for each")
+        raise ValueError(
+            f"this layer has 2^{layer.weight.shape[-1]} input "
+            f"states, and p is for {p.shape[-1]}: give one for each"
+        )
     x = cached_states(layer.weight.shape[-1])
     return entropy(push(p.log(), layer, x).exp()) - _conditional_entropy(p, layer, x)
 
@@ -40,8 +45,11 @@ def _conditional_entropy(p, layer, x):
 
 # %% ../../nbs/10_exact.ipynb #08-30
 @one_thread()
-def exact_report(machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST) -> pd.DataFrame:
-    "Exact H, H/max, top, I, KL (nats) of every layer, direction and replica, and the off-support mass at layer 0."
+def exact_report(
+    machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST
+) -> pd.DataFrame:
+    """Exact H, H/max, top, I, KL (nats) of every layer, direction and replica,
+    and the off-support mass at layer 0."""
     check_enumerable(machine, largest)
     return tidy_frame(_rows(machine, as_patterns(patterns)))
 
@@ -49,28 +57,42 @@ def exact_report(machine: HelmholtzMachine, patterns: Patterns, *, largest: int 
 def _rows(machine: HelmholtzMachine, patterns: Patterns):
     awake, asleep = log_states(up(machine), patterns), log_states(down(machine))
     for l, n in enumerate(machine.sizes):
-        for way, log_p, log_q in [("recognition", awake[l], asleep[l]), ("generative", asleep[l], awake[l])]:
+        for way, log_p, log_q in [
+            ("recognition", awake[l], asleep[l]),
+            ("generative", asleep[l], awake[l]),
+        ]:
             yield way, l, "H", log_entropy(log_p)
             yield way, l, "H/max", log_entropy(log_p) / (n * math.log(2))
             yield way, l, "top", log_p.amax(-1).exp()
             yield way, l, "KL", log_kl(log_p, log_q)
     for l, pair in enumerate(zip(up(machine).links, reversed(down(machine).links))):
-        for way, link, states in zip(("recognition", "generative"), pair, (awake, asleep), strict=True):
+        for way, link, states in zip(
+            ("recognition", "generative"), pair, (awake, asleep), strict=True
+        ):
             x, weights, _ = inputs_of(link, states, patterns)
-            yield way, l, "I", log_entropy(states[link.to]) - _conditional_entropy(weights, link.layer, x)
-    seen = torch.zeros(2 ** machine.sizes[0], dtype=torch.bool).index_fill_(0, encode(patterns.bits[patterns.weights > 0]), True)
+            yield way, l, "I", log_entropy(states[link.to]) - _conditional_entropy(
+                weights, link.layer, x
+            )
+    seen = torch.zeros(2 ** machine.sizes[0], dtype=torch.bool).index_fill_(
+        0, encode(patterns.bits[patterns.weights > 0]), True
+    )
     on_support = torch.logsumexp(asleep[0][..., seen], -1, keepdim=True)
     yield "generative", 0, "off-support", asleep[0][..., ~seen].exp().sum(-1)
-    yield "generative", 0, "KL on support", log_kl(asleep[0][..., seen] - on_support, awake[0][..., seen])
+    yield "generative", 0, "KL on support", log_kl(
+        asleep[0][..., seen] - on_support, awake[0][..., seen]
+    )
 
 # %% ../../nbs/10_exact.ipynb #08-39
 def clamped_kl(
-    p: Float[Tensor, "*#replicas states"],
-    q: Float[Tensor, "*#replicas states"],
+    p: Float[Tensor, "*#replicas states"], q: Float[Tensor, "*#replicas states"],
     log_zero: float = -100.0,
 ) -> Float[Tensor, "*#replicas"]:
-    "KL(p ‖ q) with ln 0 replaced by `log_zero`: only to reproduce published numbers; use `kl` otherwise."
+    """KL(p ‖ q) with ln 0 replaced by `log_zero`: only to reproduce published numbers;
+    use `kl` otherwise."""
     check_distributions(p, q)
     if not number(log_zero) < 0:
-        raise ValueError(f"log_zero stands for the logarithm of zero, a number below 0, not {shown(log_zero)}")
+        raise ValueError(
+            "log_zero stands for the logarithm of zero, "
+            f"a number below 0, not {shown(log_zero)}"
+        )
     return -entropy(p) - (p * torch.where(q > 0, q.log(), log_zero)).sum(-1)

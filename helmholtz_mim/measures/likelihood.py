@@ -28,16 +28,17 @@ from ..wake import data_layer
 
 # %% ../../nbs/19_likelihood.ipynb #15-05
 def log_weights(
-    machine: HelmholtzMachine,
-    x: Float[Tensor, "*replicas batch units"],
-    particles: int,
-    *,
-    generator: Generator,
+    machine: HelmholtzMachine, x: Float[Tensor, "*replicas batch units"],
+    particles: int, *, generator: Generator,
 ) -> Float[Tensor, "*replicas batch {particles}"]:
     "ln p(x, z) − ln q(z|x) of so many recognitions z of each datum, nats."
     z, log_q = [x.repeat_interleave(particles, -2)], torch.zeros((), device=x.device)
     for layer, _, of in up(machine).links:
-        s = layer.logits(z[-1]) if of else layer.logits(x).repeat_interleave(particles, -2)
+        s = (
+            layer.logits(z[-1])
+            if of
+            else layer.logits(x).repeat_interleave(particles, -2)
+        )
         z.append(toss(s.sigmoid(), uniforms(s, generator)))
         log_q = log_q + log_bernoulli(z[-1], s)
     return (log_prob(down(machine), z) - log_q).double().unflatten(-1, (-1, particles))
@@ -47,31 +48,37 @@ BLOCK = 2**20  # entries of one layer held at a time
 
 
 def rungs(
-    machine: HelmholtzMachine,
-    x: Shaped[Tensor, "*#replicas batch units"],
-    counts: Sequence[int],
-    *,
-    generator: Generator,
+    machine: HelmholtzMachine, x: Shaped[Tensor, "*#replicas batch units"],
+    counts: Sequence[int], *, generator: Generator,
 ) -> tuple[
     Float[Tensor, "counts *#replicas batch"], Float[Tensor, "counts *#replicas batch"]
 ]:
     "ln of the mean weight (nats), and effective sample size, after so many particles."
     counts = wholes("counts of particles", counts)
     if not counts or list(counts) != sorted(set(counts)):
-        raise ValueError(f"counts of particles rise from 1 or more, unlike {list(counts)}")
+        raise ValueError(
+            f"counts of particles rise from 1 or more, unlike {list(counts)}"
+        )
     x = _data(machine, x)
     rows = max(1, BLOCK // (max(machine.sizes) * math.prod(machine.replicas)))
-    parts = [_climb(machine, part, counts, max(1, rows // part.shape[-2]), generator) for part in x.split(rows, -2)]
+    parts = [
+        _climb(machine, part, counts, max(1, rows // part.shape[-2]), generator)
+        for part in x.split(rows, -2)
+    ]
     log_mean, ess = (torch.cat(part, -1) for part in zip(*parts, strict=True))
     return log_mean, ess
 
 
 def _climb(machine, x, counts, most, generator):
     found, done = [], 0
-    total = squares = torch.full(x.shape[:-1], -math.inf, dtype=torch.float64, device=x.device)
+    total = squares = torch.full(
+        x.shape[:-1], -math.inf, dtype=torch.float64, device=x.device
+    )
     for count in counts:
         while done < count:
-            log_w = log_weights(machine, x, min(most, count - done), generator=generator)
+            log_w = log_weights(
+                machine, x, min(most, count - done), generator=generator
+            )
             total = torch.logaddexp(total, log_w.logsumexp(-1))
             squares = torch.logaddexp(squares, (2 * log_w).logsumexp(-1))
             done += log_w.shape[-1]
@@ -85,7 +92,6 @@ def _data(machine, x):
     if not x.numel():
         raise ValueError("a likelihood is of at least one pattern, and there is none")
     return x
-
 
 # %% ../../nbs/19_likelihood.ipynb #15-08c
 def log_likelihood(
@@ -111,36 +117,41 @@ def effective_sample_size(
 
 # %% ../../nbs/19_likelihood.ipynb #15-13
 def exact_log_likelihood(
-    machine: HelmholtzMachine, x: Shaped[Tensor, "*#replicas batch units"], *, largest: int = LARGEST
+    machine: HelmholtzMachine, x: Shaped[Tensor, "*#replicas batch units"], *,
+    largest: int = LARGEST,
 ) -> Float[Tensor, "*#replicas batch"]:
     "ln p(x) of each datum by enumeration of the hidden states: nats."
     hidden = machine.sizes[1:]
     widest = max(a + b for a, b in zip(hidden, (*hidden[1:], 0)))
     if widest > whole("largest", largest):
-        raise ValueError(f"enumeration would go through 2^{widest} states, and 2^{largest} is the limit: use log_likelihood")
+        raise ValueError(
+            f"enumeration would go through 2^{widest} states, "
+            f"and 2^{largest} is the limit: use log_likelihood"
+        )
     x, log_p = _data(machine, x).double(), log_table(prior_logits(machine).double())
     for l in range(len(hidden) - 1, 0, -1):
         log_p = push(log_p, machine.generative[l], cached_states(machine.sizes[l + 1]))
     total = torch.full(x.shape[:-1], -math.inf, dtype=torch.float64)
     rows = max(1, BLOCK // (max(x.shape[-2:]) * math.prod(machine.replicas)))
-    for pi, z in zip(log_p.split(rows, -1), cached_states(hidden[0]).split(rows), strict=True):
+    for pi, z in zip(
+        log_p.split(rows, -1), cached_states(hidden[0]).split(rows), strict=True
+    ):
         s = machine.generative[0].logits(z.to(machine.prior.weight)).double()
         joint = x @ s.mT + (pi - softplus(s).sum(-1)).unsqueeze(-2)
         total = torch.logaddexp(total, joint.logsumexp(-1))
     return total
 
 # %% ../../nbs/19_likelihood.ipynb #15-29
-STEEP = 0.3  # nats per decade of particles: an estimate that climbs faster has not settled
+# nats per decade of particles: an estimate that climbs faster has not settled
+STEEP = 0.3
 
 
 def ladder(
-    machine: HelmholtzMachine,
-    patterns: Patterns | Tensor,
-    counts: Sequence[int] = (1, 10, 100, 1000),
-    *,
-    generator: Generator,
+    machine: HelmholtzMachine, patterns: Patterns | Tensor,
+    counts: Sequence[int] = (1, 10, 100, 1000), *, generator: Generator,
 ) -> pd.DataFrame:
-    "Log-likelihood by number of particles: nats with low and high (95 % over the data), bits_per_dim, ess, climb."
+    """Log-likelihood by number of particles:
+    nats with low and high (95 % over the data), bits_per_dim, ess, climb."""
     patterns, counts = as_patterns(patterns), wholes("counts of particles", counts)
     log_mean, ess = (
         values.reshape(len(counts), -1, len(patterns)).cpu()
@@ -148,14 +159,23 @@ def ladder(
     )
     mean, error = _over_data(log_mean, patterns.weights)
     climb = torch.full_like(mean, math.nan)
-    climb[1:] = mean.diff(dim=0) / torch.tensor(counts).double().log10().diff().unsqueeze(-1)
+    climb[1:] = mean.diff(dim=0) / torch.tensor(
+        counts
+    ).double().log10().diff().unsqueeze(-1)
     _warn_if_steep(climb[-1].max().item(), counts[-1])
     low, high = mean_interval(mean.numpy(), error.numpy(), len(patterns))
     bits = -mean / (patterns.units * math.log(2))
-    columns = dict(nats=mean, low=low, high=high, bits_per_dim=bits, ess=ess @ patterns.weights, climb=climb)
-    rows = [(particles, replica) for particles in counts for replica in range(mean.shape[1])]
+    columns = dict(
+        nats=mean, low=low, high=high, bits_per_dim=bits, ess=ess @ patterns.weights,
+        climb=climb,
+    )
+    rows = [
+        (particles, replica) for particles in counts for replica in range(mean.shape[1])
+    ]
     table = pd.DataFrame(rows, columns=["particles", "replica"])
-    return table.assign(**{name: torch.as_tensor(v).flatten().numpy() for name, v in columns.items()})
+    return table.assign(
+        **{name: torch.as_tensor(v).flatten().numpy() for name, v in columns.items()}
+    )
 
 
 def _over_data(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,24 +188,31 @@ def _over_data(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 def _warn_if_steep(climb: float, particles: int) -> None:
     if climb > STEEP:
         warnings.warn(
-            f"the log-likelihood still climbs {climb:.2f} nats per decade at {particles} particles: "
-            "it is higher than this estimate, so use more particles",
+            f"the log-likelihood still climbs {climb:.2f} "
+            f"nats per decade at {particles} particles: it is "
+            "higher than this estimate, so use more particles",
             stacklevel=3,
         )
 
 # %% ../../nbs/19_likelihood.ipynb #15-37
 def gibbs_(
-    machine: HelmholtzMachine,
-    z: list[Float[Tensor, "*replicas batch _units"]],
-    beta: float,
-    *,
-    generator: Generator,
+    machine: HelmholtzMachine, z: list[Float[Tensor, "*replicas batch _units"]],
+    beta: float, *, generator: Generator,
 ) -> None:
-    "One sweep over all hidden units, in place, that leaves p(z) p(x|z_1)^beta invariant; z[0] is the datum."
-    check_binary(*machine.generative, instead="use log_likelihood, which needs no sweeps")
+    """One sweep over all hidden units, in place, that leaves p(z)
+    p(x|z_1)^beta invariant; z[0] is the datum."""
+    check_binary(
+        *machine.generative, instead="use log_likelihood, which needs no sweeps"
+    )
     for l in range(1, len(z)):
-        above = machine.generative[l].logits(z[l + 1]) if l + 1 < len(z) else machine.prior.logits(z[l][..., :0])
-        below, sign, s = machine.generative[l - 1], 2 * z[l - 1] - 1, machine.generative[l - 1].logits(z[l])
+        above = (
+            machine.generative[l].logits(z[l + 1])
+            if l + 1 < len(z)
+            else machine.prior.logits(z[l][..., :0])
+        )
+        below = machine.generative[l - 1]
+        sign = 2 * z[l - 1] - 1
+        s = machine.generative[l - 1].logits(z[l])
         for j in range(z[l].shape[-1]):
             w = below.weight[..., j].unsqueeze(-2)
             off = s - z[l][..., j, None] * w
@@ -196,18 +223,24 @@ def gibbs_(
 
 
 def ais_log_likelihood(
-    machine: HelmholtzMachine,
-    x: Shaped[Tensor, "*#replicas batch units"],
-    chains: int = 16,
-    steps: int = 100,
-    *,
-    generator: Generator,
+    machine: HelmholtzMachine, x: Shaped[Tensor, "*#replicas batch units"],
+    chains: int = 16, steps: int = 100, *, generator: Generator,
 ) -> Float[Tensor, "*#replicas batch"]:
-    "ln p(x) by annealing from the prior to the posterior, no recognition involved: nats."
+    """ln p(x) by annealing from the prior to the posterior, no recognition involved:
+    nats."""
     chains, steps, x = whole("chains", chains), whole("steps", steps), _data(machine, x)
-    check_memory(f"annealing in {chains} chains and {steps} steps", chains * max(machine.sizes) * math.prod(machine.replicas) + 2 * steps)
+    check_memory(
+        f"annealing in {chains} chains and {steps} steps",
+        chains * max(machine.sizes) * math.prod(machine.replicas) + 2 * steps,
+    )
     rows = max(1, BLOCK // (max(machine.sizes) * math.prod(machine.replicas) * chains))
-    return torch.cat([_anneal(machine, part, chains, steps, generator) for part in x.split(rows, -2)], -1)
+    return torch.cat(
+        [
+            _anneal(machine, part, chains, steps, generator)
+            for part in x.split(rows, -2)
+        ],
+        -1,
+    )
 
 
 def _anneal(machine, x, chains, steps, generator):
@@ -223,40 +256,57 @@ def _anneal(machine, x, chains, steps, generator):
 
 # %% ../../nbs/19_likelihood.ipynb #15-48b
 class EarlyStopping:
-    "For `train(stop=…)`: end after `patience` reports without a better likelihood of validation data; keep the best weights."
+    """For `train(stop=…)`: end after `patience` reports without a
+    better likelihood of validation data; keep the best weights."""
 
     def __init__(
-        self,
-        x: Shaped[Tensor, "*replicas batch units"],
-        patience: int = 5,
-        particles: int = 10,
-        seed: int = 0,
+        self, x: Shaped[Tensor, "*replicas batch units"], patience: int = 5,
+        particles: int = 10, seed: int = 0,
     ):
         self.x, self.patience = binary(x), whole("patience", patience)
-        self.particles, self.seed = whole("particles", particles), whole("seed", seed, 0)
+        self.particles = whole("particles", particles)
+        self.seed = whole("seed", seed, 0)
         self.scores: list[float] = []
         self.best: dict[str, Tensor] = {}
 
     def __call__(self, machine: HelmholtzMachine) -> bool:
         "Whether patience has run out."
         generator = torch.Generator(machine.prior.weight.device).manual_seed(self.seed)
-        self.scores.append(log_likelihood(machine, self.x, self.particles, generator=generator).mean().item())
+        self.scores.append(
+            log_likelihood(machine, self.x, self.particles, generator=generator)
+            .mean()
+            .item()
+        )
         if self.scores[-1] == max(self.scores):
-            self.best = {name: value.clone() for name, value in machine.state_dict().items()}
-        return len(self.scores) - 1 - self.scores.index(max(self.scores)) >= self.patience
+            self.best = {
+                name: value.clone() for name, value in machine.state_dict().items()
+            }
+        return (
+            len(self.scores) - 1 - self.scores.index(max(self.scores)) >= self.patience
+        )
 
     def restore_(self, machine: HelmholtzMachine) -> HelmholtzMachine:
         "Put the best weights back."
         if not self.best:
-            raise ValueError("there are no best weights yet: give this to train as stop=…, and ask again after a report")
+            raise ValueError(
+                "there are no best weights yet: give this to "
+                "train as stop=…, and ask again after a report"
+            )
         machine.load_state_dict(self.best)
         return machine
 
     def state_dict(self) -> dict[str, Tensor]:
         "For checkpoints: the scores so far and the best weights."
-        return {"scores": torch.tensor(self.scores, dtype=torch.float64), **{f"best {k}": v for k, v in self.best.items()}}
+        return {
+            "scores": torch.tensor(self.scores, dtype=torch.float64),
+            **{f"best {k}": v for k, v in self.best.items()},
+        }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         "Remember them."
         self.scores = state["scores"].tolist()
-        self.best = {name.removeprefix("best "): value for name, value in state.items() if name != "scores"}
+        self.best = {
+            name.removeprefix("best "): value
+            for name, value in state.items()
+            if name != "scores"
+        }

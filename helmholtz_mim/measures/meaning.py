@@ -15,10 +15,16 @@ from ..layers import encode, states
 from ..machine import HelmholtzMachine
 
 # %% ../../nbs/16_meaning.ipynb #13b-07
-def causal(machine: HelmholtzMachine, layer: int) -> list[Float[Tensor, "given _states"]]:
-    "For every layer up to `layer`, its distribution given each state of that layer; data first."
+def causal(
+    machine: HelmholtzMachine, layer: int
+) -> list[Float[Tensor, "given _states"]]:
+    """For every layer up to `layer`, its distribution given each state of that layer;
+    data first."""
     if machine.replicas:
-        raise ValueError("causal distributions are for one machine: take one out with machine.replica(index)")
+        raise ValueError(
+            "causal distributions are for one machine: "
+            "take one out with machine.replica(index)"
+        )
     tables = [torch.eye(2 ** machine.sizes[layer], dtype=torch.float64)]
     for generative in reversed(machine.generative[:layer]):
         tables.insert(0, tables[0] @ channel(generative))
@@ -31,19 +37,23 @@ def complement(patterns: Patterns) -> Patterns:
     absent = torch.ones(len(every), dtype=torch.bool)
     absent[encode(patterns.bits[patterns.weights > 0])] = False
     if not absent.any():
-        raise ValueError("these patterns have no complement: every pattern of their width occurs")
+        raise ValueError(
+            "these patterns have no complement: every pattern of their width occurs"
+        )
     return Patterns(every[absent])
 
 # %% ../../nbs/16_meaning.ipynb #13b-24
 def predictive(
     machine: HelmholtzMachine, patterns: Patterns
 ) -> list[Float[Tensor, "*replicas _states"]]:
-    "Upward distributions, each multiplied by the generative one and renormalised before it goes on."
+    """Upward distributions, each multiplied by the
+    generative one and renormalised before it goes on."""
     expected = log_states(down(machine))
     log_p, x = patterns.weights.log(), patterns.bits
     result = []
     for l, recognition in enumerate(machine.recognition, start=1):
         both = push(log_p, recognition, x) + expected[l]
-        log_p, x = both - both.logsumexp(-1, keepdim=True), cached_states(machine.sizes[l])
+        log_p = both - both.logsumexp(-1, keepdim=True)
+        x = cached_states(machine.sizes[l])
         result.append(log_p.exp())
     return result

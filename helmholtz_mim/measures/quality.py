@@ -26,25 +26,35 @@ def _borrowed(module: str):
     try:
         return import_module(f"sklearn.{module}")
     except ImportError as error:
-        raise ImportError('judging images takes scikit-learn: pip install scikit-learn') from error
+        raise ImportError(
+            "judging images takes scikit-learn: pip install scikit-learn"
+        ) from error
 
 
 @dataclass(frozen=True)
 class Classifier:
-    "A classifier of binary images: called, it names their classes; its hidden activations are their features."
+    """A classifier of binary images: called, it names their classes;
+    its hidden activations are their features."""
 
-    layers: Sequence[Sequence[Tensor]]  # weights (inputs, outputs) and biases (outputs,), rectified but for the last
+    # weights (inputs, outputs) and biases (outputs,), rectified but for the last
+    layers: Sequence[Sequence[Tensor]]
     names: Shaped[Tensor, " outputs"]  # the class that each output stands for
 
     def __post_init__(self):
         try:
             shapes = [(*weight.shape, *bias.shape) for weight, bias in self.layers]
-            fits = all(outputs == biases for _, outputs, biases in shapes) and self.names.shape == shapes[-1][1:2]
+            fits = (
+                all(outputs == biases for _, outputs, biases in shapes)
+                and self.names.shape == shapes[-1][1:2]
+            )
             fits &= all(below[1] == above[0] for below, above in pairwise(shapes))
         except (AttributeError, IndexError, TypeError, ValueError):
             fits = False
         if not fits:
-            raise ValueError("a classifier is pairs of weights (inputs, outputs) and biases (outputs,), and a name per output")
+            raise ValueError(
+                "a classifier is pairs of weights (inputs, outputs) "
+                "and biases (outputs,), and a name per output"
+            )
 
     @classmethod
     def trained(
@@ -58,17 +68,37 @@ class Classifier:
     ) -> "Classifier":
         "Scikit-learn's multilayer perceptron, trained to name the labels of images."
         images, labels = real_numbers("images", images), real_numbers("labels", labels)
-        tabled = images.ndim == 2 and images.numel() and ((images == 0) | (images == 1)).all()
-        if not tabled or labels.shape != images.shape[:1] or not (labels == labels.long()).all():
-            raise ValueError("a classifier learns from images (images, pixels) in black and white, each with a whole number as its label")
+        tabled = (
+            images.ndim == 2
+            and images.numel()
+            and ((images == 0) | (images == 1)).all()
+        )
+        if (
+            not tabled
+            or labels.shape != images.shape[:1]
+            or not (labels == labels.long()).all()
+        ):
+            raise ValueError(
+                "a classifier learns from images (images, pixels) in "
+                "black and white, each with a whole number as its label"
+            )
         if whole("seed", seed, 0) >= 2**32:
-            raise ValueError(f"the seed of a classifier is below 2^32, unlike {shown(seed)}")
-        options = dict(alpha=0.01, max_iter=whole("epochs", epochs), random_state=int(seed))
-        network = _borrowed("neural_network").MLPClassifier(wholes("hidden", hidden), **options)
+            raise ValueError(
+                f"the seed of a classifier is below 2^32, unlike {shown(seed)}"
+            )
+        options = dict(
+            alpha=0.01, max_iter=whole("epochs", epochs), random_state=int(seed)
+        )
+        network = _borrowed("neural_network").MLPClassifier(
+            wholes("hidden", hidden), **options
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # so many epochs are enough, settled or not
             network.fit(images.double().numpy(), labels.long().numpy())
-        layers = [[torch.from_numpy(w) for w in layer] for layer in zip(network.coefs_, network.intercepts_, strict=True)]
+        layers = [
+            [torch.from_numpy(w) for w in layer]
+            for layer in zip(network.coefs_, network.intercepts_, strict=True)
+        ]
         if len(network.classes_) == 2:  # of which scikit-learn keeps only the second
             layers[-1] = [torch.cat([torch.zeros_like(w), w], -1) for w in layers[-1]]
         return cls(layers, torch.from_numpy(network.classes_))
@@ -79,12 +109,17 @@ class Classifier:
         "Activations of the last hidden layer."
         pixels, x = len(self.layers[0][0]), real_numbers("images", images).double()
         if x.ndim != 2 or x.shape[1] != pixels:
-            raise ValueError(f"this classifier looks at images (images, {pixels}), not {tuple(x.shape)}")
+            raise ValueError(
+                "this classifier looks at images "
+                f"(images, {pixels}), not {tuple(x.shape)}"
+            )
         for weight, bias in self.layers[:-1]:
             x = (x @ weight.double() + bias.double()).relu()
         return x
 
-    def outputs(self, images: Shaped[Tensor, "images pixels"]) -> Int[Tensor, " images"]:
+    def outputs(
+        self, images: Shaped[Tensor, "images pixels"]
+    ) -> Int[Tensor, " images"]:
         "Which output is the highest."
         weight, bias = self.layers[-1]
         return (self.features(images) @ weight.double() + bias.double()).argmax(-1)
@@ -112,26 +147,33 @@ def total_variation(
 # %% ../../nbs/22_quality.ipynb #17a-17
 def within(
     centres: Float[Tensor, "centres features"],
-    points: Float[Tensor, "points features"],
-    k: int,
+    points: Float[Tensor, "points features"], k: int,
 ) -> tuple[Int[Tensor, " centres"], Int[Tensor, " points"]]:
-    "Balls around centres to their k-th nearest fellow: the number of points in each ball, and of balls around each point."
+    """Balls around centres to their k-th nearest fellow:
+    the number of points in each ball, and of balls around each point."""
     if not 1 <= whole("k", k) < len(centres):
-        raise ValueError(f"the k-th nearest fellow among {len(centres)} images needs a k between 1 and {len(centres) - 1}, not {k}")
+        raise ValueError(
+            f"the k-th nearest fellow among {len(centres)} images "
+            f"needs a k between 1 and {len(centres) - 1}, not {k}"
+        )
     tree = _borrowed("neighbors").KDTree
-    reach = np.nextafter(tree(centres.numpy()).query(centres.numpy(), k + 1)[0][:, k], np.inf)  # a ball has its rim
+    # a ball has its rim
+    reach = np.nextafter(
+        tree(centres.numpy()).query(centres.numpy(), k + 1)[0][:, k], np.inf
+    )
     found = tree(points.numpy()).query_radius(centres.numpy(), reach)
     balls = torch.from_numpy(np.concatenate(found).astype(np.int64))
-    return torch.tensor([len(inside) for inside in found]), torch.bincount(balls, minlength=len(points))
-
+    return torch.tensor([len(inside) for inside in found]), torch.bincount(
+        balls, minlength=len(points)
+    )
 
 # %% ../../nbs/22_quality.ipynb #17a-17d
 def neighbours(
     generated: Float[Tensor, "generated features"],
-    real: Float[Tensor, "real features"],
-    k: int = 5,
+    real: Float[Tensor, "real features"], k: int = 5,
 ) -> dict[str, Float[Tensor, " _images"]]:
-    "From features, what each image adds to a measure: generated ones to precision and density, real ones to recall and coverage."
+    """From features, what each image adds to a measure:
+    generated ones to precision and density, real ones to recall and coverage."""
     inside, around = within(real, generated, k)
     reached = within(generated, real, k)[1]
     return {
@@ -155,7 +197,9 @@ def apart(
 ) -> Float[Tensor, "images pixels+1"]:
     "For each image, the shares of the others at every distance."
     bins = images.shape[-1] + 1
-    counts = torch.stack([torch.bincount(row, minlength=bins) for row in hamming(images, images)])
+    counts = torch.stack(
+        [torch.bincount(row, minlength=bins) for row in hamming(images, images)]
+    )
     counts[:, 0] -= 1  # the image itself
     return counts.double() / (len(images) - 1)
 
@@ -187,9 +231,12 @@ def closer(
 def bootstrap(
     count: int, times: int, generator: torch.Generator
 ) -> Float[Tensor, "1+{times} {count}"]:
-    "Weights of so many images: evenly in the first row, then as often as each is drawn in a resampling."
+    """Weights of so many images: evenly in the first row,
+    then as often as each is drawn in a resampling."""
     chosen = torch.randint(count, (times, count), generator=generator)
-    drawn = torch.zeros(times, count, dtype=torch.float64).scatter_add_(1, chosen, torch.ones(times, count, dtype=torch.float64))
+    drawn = torch.zeros(times, count, dtype=torch.float64).scatter_add_(
+        1, chosen, torch.ones(times, count, dtype=torch.float64)
+    )
     return torch.cat([torch.ones(1, count, dtype=torch.float64), drawn]) / count
 
 # %% ../../nbs/22_quality.ipynb #17a-45
@@ -200,35 +247,51 @@ class ImageSet:
     classes: Float[Tensor, "images classes"]  # one-hot
     features: Float[Tensor, "images features"]
     apart: Float[Tensor, "images distances"]  # shares of distances to the others
-    to_seen: Float[Tensor, "images distances"] | None  # one-hot distance to the nearest image the machine has seen
+    # one-hot distance to the nearest image the machine has seen
+    to_seen: Float[Tensor, "images distances"] | None
 
     @classmethod
     def of(
-        cls,
-        images: Shaped[Tensor, "images pixels"],
-        classifier: Classifier,
+        cls, images: Shaped[Tensor, "images pixels"], classifier: Classifier,
         seen: Shaped[Tensor, "seen pixels"] | None = None,
     ) -> "ImageSet":
         "Look at images."
         for some in (images,) if seen is None else (images, seen):
             if some.ndim != 2 or some.shape[1:] != images.shape[1:] or not some.numel():
-                raise ValueError(f"images to be judged are tables (images, pixels) of as many pixels, not {tuple(some.shape)}")
+                raise ValueError(
+                    "images to be judged are tables (images, pixels) "
+                    f"of as many pixels, not {tuple(some.shape)}"
+                )
             if not ((some == 0) | (some == 1)).all():
-                raise ValueError("the images to be judged are black and white: make their pixels 0 or 1")
-        far = None if seen is None else shares(nearest(images, seen), images.shape[-1] + 1)
-        return cls(shares(classifier.outputs(images), len(classifier.names)), classifier.features(images), apart(images), far)
-
-
+                raise ValueError(
+                    "the images to be judged are black "
+                    "and white: make their pixels 0 or 1"
+                )
+        far = (
+            None
+            if seen is None
+            else shares(nearest(images, seen), images.shape[-1] + 1)
+        )
+        return cls(
+            shares(classifier.outputs(images), len(classifier.names)),
+            classifier.features(images), apart(images), far,
+        )
 
 # %% ../../nbs/22_quality.ipynb #17a-45b
-def _compare(generated: ImageSet, real: ImageSet, k: int, g: Tensor, r: Tensor) -> Iterator[tuple[str, Tensor]]:
-    "Each measure under each row of weights of the generated, g, and of the real images, r: pairs (name, values)."
+def _compare(
+    generated: ImageSet, real: ImageSet, k: int, g: Tensor, r: Tensor
+) -> Iterator[tuple[str, Tensor]]:
+    """Each measure under each row of weights of the generated, g,
+    and of the real images, r: pairs (name, values)."""
     p, q = g @ generated.classes, r @ real.classes
     yield "classes off", total_variation(p, q)
     yield "class entropy", entropy(p)
     for name, part in neighbours(generated.features, real.features, k).items():
         yield name, (g if name in ("precision", "density") else r) @ part
-    pairs = [2 * w @ images.apart - images.apart.mean(0) for w, images in ((g, generated), (r, real))]
+    pairs = [
+        2 * w @ images.apart - images.apart.mean(0)
+        for w, images in ((g, generated), (r, real))
+    ]
     yield "pairs off", transport(*pairs)
     yield "twins", g @ (generated.apart[:, 0] > 0).double()
     if generated.to_seen is not None and real.to_seen is not None:
@@ -238,23 +301,32 @@ def _compare(generated: ImageSet, real: ImageSet, k: int, g: Tensor, r: Tensor) 
 
 def quality_report(
     generated: Shaped[Tensor, "*replicas images pixels"],  # black and white
-    real: Shaped[Tensor, "real pixels"],  # best as many of them, and not those that machine or classifier has learned from
+    # best as many of them, and not those that machine or classifier has learned from
+    real: Shaped[Tensor, "real pixels"],
     classifier: Classifier,
-    seen: Shaped[Tensor, "seen pixels"] | None = None,  # what the machine has learned from, to find out what it remembers
+    # what the machine has learned from, to find out what it remembers
+    seen: Shaped[Tensor, "seen pixels"] | None = None,
     *,
     k: int = 5,  # which neighbour the balls reach to
     resamples: int = 400,
     generator: torch.Generator,
 ) -> pd.DataFrame:
-    "Measures of generated images against real ones: columns replica, measure, value, and its 95 % interval over images, low and high."
+    """Measures of generated images against real ones:
+    columns replica, measure, value, and its 95 % interval over images, low and high."""
     check_generator(generator)
     resamples = whole("resamples", resamples, 2)
     generated, real = real_numbers("images", generated), real_numbers("images", real)
     seen = None if seen is None else real_numbers("images", seen)
     target, rows = ImageSet.of(real, classifier, seen), []
-    for replica, images in enumerate(generated.flatten(0, -3) if generated.dim() > 2 else generated[None]):
-        weights = (bootstrap(len(some), resamples, generator) for some in (images, real))
-        for name, values in _compare(ImageSet.of(images, classifier, seen), target, k, *weights):
+    for replica, images in enumerate(
+        generated.flatten(0, -3) if generated.dim() > 2 else generated[None]
+    ):
+        weights = (
+            bootstrap(len(some), resamples, generator) for some in (images, real)
+        )
+        for name, values in _compare(
+            ImageSet.of(images, classifier, seen), target, k, *weights
+        ):
             value, half = values[0].item(), 1.96 * values[1:].std().item()
             rows.append((replica, name, value, value - half, value + half))
     return pd.DataFrame(rows, columns=["replica", "measure", "value", "low", "high"])

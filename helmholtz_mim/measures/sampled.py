@@ -32,13 +32,20 @@ def source(
         p = prior_logits(machine).sigmoid().unsqueeze(-2)
         return bernoulli(p.expand(*machine.replicas, count, -1), generator=generator)
     cumulative = patterns.weights.cumsum(0).to(like.device)
-    u = torch.rand(*machine.replicas, count, generator=generator, dtype=torch.float64, device=like.device)
-    return patterns.bits.to(like)[torch.searchsorted(cumulative, u * cumulative[-1], right=True)]
+    u = torch.rand(
+        *machine.replicas, count, generator=generator, dtype=torch.float64,
+        device=like.device,
+    )
+    return patterns.bits.to(like)[
+        torch.searchsorted(cumulative, u * cumulative[-1], right=True)
+    ]
 
 
 def order(chain: Chain) -> list[int]:
     "Numbers of the layers in the order in which they are drawn, the source first."
-    return [link.of or 0 for link in chain.links[:1] if link.of is not None] + [link.to for link in chain.links]
+    return [link.of or 0 for link in chain.links[:1] if link.of is not None] + [
+        link.to for link in chain.links
+    ]
 
 
 def prior_logits(machine: HelmholtzMachine) -> Float[Tensor, "*replicas units"]:
@@ -48,19 +55,27 @@ def prior_logits(machine: HelmholtzMachine) -> Float[Tensor, "*replicas units"]:
 
 # %% ../../nbs/17_sampled.ipynb #14-08
 def walk(
-    chain: Chain, start: Float[Tensor, "*replicas batch _units"], *, generator: torch.Generator
+    chain: Chain, start: Float[Tensor, "*replicas batch _units"], *,
+    generator: torch.Generator,
 ) -> tuple[
     list[Float[Tensor, "*replicas batch _units"]],
     list[Float[Tensor, "*replicas batch _values"]],
 ]:
-    "For each layer in order its states, and for each sample: p, p of a second chain, p·p', H(Y|X), the guess back."
+    """For each layer in order its states, and for each sample:
+    p, p of a second chain, p·p', H(Y|X), the guess back."""
     back, found = {link.of: link for link in opposite(chain).links}, []
     first, second = (draws(chain, start, sample, generator) for _ in range(2))
     for (link, s, z), (_, t, _) in zip(first, second, strict=True):
         p, q, s = s.sigmoid().double(), t.sigmoid().double(), s.double()
         guess = back[link.to]
-        guessed = guess.layer.log_prob(z[guess.to], given(guess, z)).double().unsqueeze(-1)
-        found.append(torch.cat([p, q, p * q, logit_entropy(s).sum(-1, keepdim=True), guessed], -1))
+        guessed = (
+            guess.layer.log_prob(z[guess.to], given(guess, z)).double().unsqueeze(-1)
+        )
+        found.append(
+            torch.cat(
+                [p, q, p * q, logit_entropy(s).sum(-1, keepdim=True), guessed], -1
+            )
+        )
     return [z[l] for l in order(chain)], found
 
 # %% ../../nbs/17_sampled.ipynb #14-10
@@ -83,8 +98,14 @@ def collect(
         for count in torch.arange(rows).split(size):
             start = source(chain, patterns, len(count), generator=generator)
             z, found = walk(chain, start, generator=generator)
-            total = [t + f.sum(-2).cpu() / rows for t, f in zip(total, [start.double(), *found], strict=True)]
-            pairs = [p + (y.mT @ y).double().cpu() / (rows * BLOCKS) for p, y in zip(pairs, z, strict=True)]
+            total = [
+                t + f.sum(-2).cpu() / rows
+                for t, f in zip(total, [start.double(), *found], strict=True)
+            ]
+            pairs = [
+                p + (y.mT @ y).double().cpu() / (rows * BLOCKS)
+                for p, y in zip(pairs, z, strict=True)
+            ]
         blocks.append(total)
     return [torch.stack(layer, -2) for layer in zip(*blocks, strict=True)], pairs
 
@@ -100,13 +121,17 @@ def jackknife(
     rest = measure([others @ a / (blocks - 1) for a in averages])
     center = rest.mean(-2, keepdim=True)
     error = ((blocks - 1) / blocks * (rest - center).square().sum(-2)).sqrt()
-    return (blocks * whole - (blocks - 1) * center).squeeze(-2), float(t_quantile(blocks - 1)) * error
+    return (blocks * whole - (blocks - 1) * center).squeeze(-2), float(
+        t_quantile(blocks - 1)
+    ) * error
 
 # %% ../../nbs/17_sampled.ipynb #14-19
 def bounds(
-    averages: list[Float[Tensor, "*replicas blocks _means"]], known: Float[Tensor, "*replicas 1"]
+    averages: list[Float[Tensor, "*replicas blocks _means"]],
+    known: Float[Tensor, "*replicas 1"],
 ) -> Float[Tensor, "*replicas blocks bounds"]:
-    "For each layer drawn: I lower, I upper, H lower, H upper bound (nats), along the last axis; known is H(source)."
+    """For each layer drawn: I lower, I upper, H lower, H upper bound (nats),
+    along the last axis; known is H(source)."""
     found, past = [], known
     for a in averages[1:]:
         given, guess = a[..., -2], a[..., -1]
@@ -118,7 +143,8 @@ def bounds(
 
 
 def _rates(average: Tensor) -> Tensor:
-    "How often each unit of a drawn layer fires, from the layer's averages: `(..., units)`."
+    """How often each unit of a drawn layer fires, from the layer's averages:
+    `(..., units)`."""
     first, second, _ = average[..., :-2].chunk(3, -1)
     return (first + second) / 2
 
@@ -126,49 +152,66 @@ def _rates(average: Tensor) -> Tensor:
 def source_entropy(chain: Chain, patterns: Patterns) -> Float[Tensor, "*replicas 1"]:
     "H (nats) of the layer a chain starts from, exactly."
     if chain.way == "generative":
-        return logit_entropy(prior_logits(chain.machine).double().cpu()).sum(-1, keepdim=True)
+        return logit_entropy(prior_logits(chain.machine).double().cpu()).sum(
+            -1, keepdim=True
+        )
     return torch.tensor([patterns.entropy]).double().expand(*chain.machine.replicas, 1)
 
 # %% ../../nbs/17_sampled.ipynb #14-23
 def activity(
     average: Float[Tensor, "*replicas blocks means"]
 ) -> Float[Tensor, "*replicas blocks units"]:
-    "The variance over sources of each unit's expected response, from a layer's averages."
+    """The variance over sources of each unit's expected response,
+    from a layer's averages."""
     p, q, both = average[..., :-2].chunk(3, -1)
     return both - p * q
 
 
-def _count_above(value: Tensor, half: Tensor | float, threshold: float) -> tuple[Tensor, Tensor]:
-    "How many units lie above a threshold, and how many of all units are undecided, over the last axis."
-    return (value > threshold).double().sum(-1), ((value - threshold).abs() <= half).double().sum(-1)
+def _count_above(
+    value: Tensor, half: Tensor | float, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """How many units lie above a threshold, and how many of all units are undecided,
+    over the last axis."""
+    return (value > threshold).double().sum(-1), (
+        (value - threshold).abs() <= half
+    ).double().sum(-1)
 
 
 def likeness(
     pairs: Float[Tensor, "*replicas units units"], samples: int
 ) -> tuple[Float[Tensor, "*replicas units"], Float[Tensor, "*replicas units"]]:
-    "Each unit's largest |correlation| with a unit before it, and half its 95 % interval; 0 for constant units."
+    """Each unit's largest |correlation| with a unit before it,
+    and half its 95 % interval; 0 for constant units."""
     mean = pairs.diagonal(dim1=-2, dim2=-1)
     scale = (mean - mean.square()).sqrt()
     product = scale.unsqueeze(-1) * scale.unsqueeze(-2)
-    r = torch.where(product > 0, (pairs - mean.unsqueeze(-1) * mean.unsqueeze(-2)) / product, 0.0)
+    r = torch.where(
+        product > 0, (pairs - mean.unsqueeze(-1) * mean.unsqueeze(-2)) / product, 0.0
+    )
     r = r.abs().tril(-1).amax(-1)
     return r, 1.96 * (1 - r.square()) / samples**0.5
 
 # %% ../../nbs/17_sampled.ipynb #14-27
 def layer_prices(
-    averages: list[Float[Tensor, "*replicas blocks _means"]], prior: Float[Tensor, "*replicas units"]
+    averages: list[Float[Tensor, "*replicas blocks _means"]],
+    prior: Float[Tensor, "*replicas units"],
 ) -> Float[Tensor, "*replicas blocks prices"]:
-    "KL of each hidden layer in the ELBO, from the first up, and the ELBO itself: nats, along the last axis."
-    p, on, off = _rates(averages[-1]), logsigmoid(prior).unsqueeze(-2), logsigmoid(-prior).unsqueeze(-2)
+    """KL of each hidden layer in the ELBO, from the first up, and the ELBO itself:
+    nats, along the last axis."""
+    p = _rates(averages[-1])
+    on = logsigmoid(prior).unsqueeze(-2)
+    off = logsigmoid(-prior).unsqueeze(-2)
     expected = [*(a[..., -1] for a in averages[2:]), (p * on + (1 - p) * off).sum(-1)]
     prices = [-a[..., -2] - e for a, e in zip(averages[1:], expected, strict=True)]
     return torch.stack([*prices, averages[1][..., -1] - sum(prices)], -1)
 
 # %% ../../nbs/17_sampled.ipynb #14-31
 def sampled_report(
-    machine: HelmholtzMachine, patterns: Patterns, *, samples: int = 10_000, generator: torch.Generator
+    machine: HelmholtzMachine, patterns: Patterns, *, samples: int = 10_000,
+    generator: torch.Generator,
 ) -> pd.DataFrame:
-    "Bounds on H and I, units at work, and the ELBO by layers (nats); each measure is followed by ±, half its 95 % interval."
+    """Bounds on H and I, units at work, and the ELBO by layers (nats);
+    each measure is followed by ±, half its 95 % interval."""
     check_finite(machine)
     check_generator(generator)
     patterns, samples = as_patterns(patterns), whole("samples", samples)
@@ -179,8 +222,13 @@ def sampled_report(
     return tidy_frame(
         row
         for chain in (up(machine), down(machine))
-        for layer, measure, value, half in _measures(chain, patterns, samples, generator)
-        for row in ((chain.way, layer, measure, value), (chain.way, layer, f"{measure} ±", half))
+        for layer, measure, value, half in _measures(
+            chain, patterns, samples, generator
+        )
+        for row in (
+            (chain.way, layer, measure, value),
+            (chain.way, layer, f"{measure} ±", half),
+        )
     )
 
 
@@ -188,22 +236,40 @@ def _measures(chain, patterns, samples, generator):
     layers, known = order(chain), source_entropy(chain, patterns)
     averages, pairs = collect(chain, patterns, samples, generator=generator)
     yield layers[0], "H lower bound", known[..., 0], torch.zeros_like(known[..., 0])
-    yield layers[0], "H upper bound", *jackknife(lambda a: binary_entropy(a[0]).sum(-1, keepdim=True), averages[:1])
-    values, halves = (t.unbind(-1) for t in jackknife(lambda a: bounds(a, known), averages))
+    yield layers[0], "H upper bound", *jackknife(
+        lambda a: binary_entropy(a[0]).sum(-1, keepdim=True), averages[:1]
+    )
+    values, halves = (
+        t.unbind(-1) for t in jackknife(lambda a: bounds(a, known), averages)
+    )
     for i, (before, layer) in enumerate(zip(layers, layers[1:])):
-        for k, measure in enumerate(("I lower bound", "I upper bound", "H lower bound", "H upper bound")):
-            yield min(before, layer) if k < 2 else layer, measure, values[4 * i + k], halves[4 * i + k]
+        for k, measure in enumerate(
+            ("I lower bound", "I upper bound", "H lower bound", "H upper bound")
+        ):
+            yield min(before, layer) if k < 2 else layer, measure, values[
+                4 * i + k
+            ], halves[4 * i + k]
     for layer, average in zip(layers[1:], averages[1:]):
-        yield layer, "active", *_count_above(*jackknife(lambda a: activity(a[0]), [average]), 0.01)
+        yield layer, "active", *_count_above(
+            *jackknife(lambda a: activity(a[0]), [average]), 0.01
+        )
     rate_of = [lambda a: a[0], *[lambda a: _rates(a[0])] * (len(layers) - 1)]
-    for layer, of, average, products in zip(layers, rate_of, averages, pairs, strict=True):
+    for layer, of, average, products in zip(
+        layers, rate_of, averages, pairs, strict=True
+    ):
         rate, half = jackknife(of, [average])
         yield layer, "dead", *_count_above(-rate, half, -0.01)
         yield layer, "saturated", *_count_above(rate, half, 0.99)
         yield layer, "duplicate", *_count_above(*likeness(products, samples), 0.95)
     if chain.way == "recognition":
         prior = prior_logits(chain.machine).double().cpu()
-        *prices, elbo = zip(*(t.unbind(-1) for t in jackknife(lambda a: layer_prices(a, prior), averages)), strict=True)
+        *prices, elbo = zip(
+            *(
+                t.unbind(-1)
+                for t in jackknife(lambda a: layer_prices(a, prior), averages)
+            ),
+            strict=True,
+        )
         for l, (value, half) in enumerate(prices, start=1):
             yield l, "KL in ELBO", value, half
         yield 0, "ELBO", *elbo

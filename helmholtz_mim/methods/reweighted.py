@@ -25,10 +25,20 @@ def log_importance(
 def importance(
     log_w: Float[Tensor, "*replicas batch"], particles: int
 ) -> Float[Tensor, "*replicas batch"]:
-    "Weights of all rows, normalised *for each datum* and divided by the number of data."
+    """Weights of all rows, normalised *for each
+    datum* and divided by the number of data."""
     particles, kind = whole("particles", particles), getattr(log_w, "shape", ())
-    if not isinstance(log_w, Tensor) or not log_w.is_floating_point() or not log_w.numel() or not kind or kind[-1] % particles:
-        raise ValueError(f"log-weights are a floating-point tensor with rows in groups of {particles} particles, not {shown(log_w)}")
+    if (
+        not isinstance(log_w, Tensor)
+        or not log_w.is_floating_point()
+        or not log_w.numel()
+        or not kind
+        or kind[-1] % particles
+    ):
+        raise ValueError(
+            "log-weights are a floating-point tensor with rows in "
+            f"groups of {particles} particles, not {shown(log_w)}"
+        )
     per_datum = log_w.unflatten(-1, (-1, particles))
     return (per_datum.softmax(-1) / per_datum.shape[-2]).flatten(-2)
 
@@ -38,14 +48,21 @@ class Reweighted(WakeSleep):
     "Reweighted wake-sleep (Bornschein & Bengio 2015)."
 
     particles: int = 5  # samples per datum, weighted by importance
-    recognition: str = "sleep"  # what recognition learns from: "sleep", "wake" or "both"
+    # what recognition learns from: "sleep", "wake" or "both"
+    recognition: str = "sleep"
 
     def __post_init__(self):
         object.__setattr__(self, "particles", whole("particles", self.particles))
         if self.recognition not in ("sleep", "wake", "both"):
-            raise ValueError(f"recognition learns from 'sleep', 'wake' or 'both', not {shown(self.recognition)}")
+            raise ValueError(
+                "recognition learns from 'sleep', 'wake' "
+                f"or 'both', not {shown(self.recognition)}"
+            )
         if self.recognition != "sleep" and self.particles == 1:
-            raise ValueError(f"recognition={self.recognition!r} needs particles to weigh: give particles=2 or more, or leave it out")
+            raise ValueError(
+                f"recognition={self.recognition!r} needs particles "
+                "to weigh: give particles=2 or more, or leave it out"
+            )
 
     @property
     def dreams(self) -> bool:  # type: ignore[override]
@@ -59,17 +76,17 @@ class Reweighted(WakeSleep):
         return importance(log_w, self.particles)
 
     def step_(
-        self,
-        day: Phase,
-        night: Phase,
-        x: Float[Tensor, "*replicas batch units"],
-        turn: Bool[Tensor, "*replicas batch"],
-        dreams: int,
+        self, day: Phase, night: Phase, x: Float[Tensor, "*replicas batch units"],
+        turn: Bool[Tensor, "*replicas batch"], dreams: int,
     ) -> None:
         "A day with several particles for each datum, and a night."
-        x, whose = x.repeat_interleave(self.particles, -2), turn.repeat_interleave(self.particles, -1)
+        x, whose = x.repeat_interleave(self.particles, -2), turn.repeat_interleave(
+            self.particles, -1
+        )
         z = day.draw(x, whose)
-        weights = self.weigh((night.log_prob(z) - day.log_prob(z)).masked_fill(whose.to(x.device), 0.0))
+        weights = self.weigh(
+            (night.log_prob(z) - day.log_prob(z)).masked_fill(whose.to(x.device), 0.0)
+        )
         night.teach_(z, weights)
         if self.recognition != "sleep":
             day.teach_(z, weights)

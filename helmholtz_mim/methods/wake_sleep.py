@@ -19,7 +19,8 @@ from ..rule import Rule, in_turn
 # %% ../../nbs/08_wake_sleep.ipynb #ws-05
 @dataclass
 class Phase:
-    "The day or the night of a machine: a chain, what decides its patterns, and how its layers learn."
+    """The day or the night of a machine:
+    a chain, what decides its patterns, and how its layers learn."""
 
     chain: Chain
     rule: Rule
@@ -29,15 +30,16 @@ class Phase:
     def draw(
         self, start: Units | int, turn: Bool[Tensor, "*replicas _batch"]
     ) -> list[Float[Tensor, "*replicas batch _units"]]:
-        "Patterns from the data, or so many dreams; the rule decides for those whose turn it is."
+        """Patterns from the data, or so many dreams;
+        the rule decides for those whose turn it is."""
         return draw(self.chain, start, in_turn(self.rule, turn), self.uniforms)
 
     def teach_(
-        self,
-        z: list[Float[Tensor, "*replicas batch _units"]],
+        self, z: list[Float[Tensor, "*replicas batch _units"]],
         weights: Float[Tensor, "*replicas batch"] | None = None,
     ) -> None:
-        "One step of all layers of the chain towards patterns: their mean, or by weights."
+        """One step of all layers of the chain towards patterns:
+        their mean, or by weights."""
         self.pupil.teach_(z, weights)
 
     def log_prob(
@@ -63,12 +65,8 @@ class WakeSleep:
         return self.particles * data * sum(sizes[1:]), dreams * sum(sizes)
 
     def step_(
-        self,
-        day: Phase,
-        night: Phase,
-        x: Float[Tensor, "*replicas batch units"],
-        turn: Bool[Tensor, "*replicas batch"],
-        dreams: int,
+        self, day: Phase, night: Phase, x: Float[Tensor, "*replicas batch units"],
+        turn: Bool[Tensor, "*replicas batch"], dreams: int,
     ) -> None:
         "A day with data x, and a night."
         z = day.draw(x, turn)

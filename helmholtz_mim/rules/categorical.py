@@ -18,29 +18,32 @@ from torch.special import xlogy
 
 from ..arguments import number, shown
 from ..chains import Chain, Link, Units, down, draw, up
-from ..layers import BinaryLayer, Generator, binary_entropy, encode, states, uniforms
+from ..layers import BinaryLayer, Generator, binary_entropy, encode, states
+from ..layers import uniforms
 from ..machine import check_binary
 from ..patterns import Patterns
-from ..pushforward import LARGEST, cached_states, inputs_of, log_states, one_thread
+from ..pushforward import LARGEST, cached_states, inputs_of, log_states
+from ..pushforward import one_thread
 from ..rule import Kernel, Remembering, sample
 
 # %% ../../nbs/13_categorical.ipynb #11-05
 def local_step(
-    layer: BinaryLayer,
-    x: Float[Tensor, "*#replicas inputs below"],
-    weights: Float[Tensor, "*#replicas inputs"],
-    lr: float,
+    layer: BinaryLayer, x: Float[Tensor, "*#replicas inputs below"],
+    weights: Float[Tensor, "*#replicas inputs"], lr: float,
 ) -> Float[Tensor, "*#replicas"]:
-    "ε: the mean fraction of the way to its target that one delta-rule step moves a unit; in (0, 1)."
+    """ε: the mean fraction of the way to its target
+    that one delta-rule step moves a unit; in (0, 1)."""
     check_binary(layer, instead="give the rule an epsilon")
     s = layer.logits(x.to(layer.weight)).double()
-    p, reach = s.sigmoid(), lr * (x.sum(-1, keepdim=True).double() + (layer.bias is not None))
+    p = s.sigmoid()
+    reach = lr * (x.sum(-1, keepdim=True).double() + (layer.bias is not None))
     fraction, leap = torch.zeros_like(s), torch.zeros(())
     for y in (0.0, 1.0):
         d = reach * (p - y)
         grown = torch.expm1(-d)
         steady = (d - s).sigmoid() * torch.where(d == 0, 1.0, -grown / d)
-        if (far := grown.isinf()).any():  # the exponential is out of range, the way itself is not
+        # the exponential is out of range, the way itself is not
+        if (far := grown.isinf()).any():
             steady = torch.where(far, 0.0, steady)
             leap = leap + torch.where(far, (p - (s - d).sigmoid()) / (p - y), 0.0)
         fraction += steady
@@ -51,8 +54,11 @@ def unit_gains(
     p: Float[Tensor, "*batch units"], epsilon: Float[Tensor, "..."]
 ) -> Float[Tensor, "*batch units 2"]:
     "Entropy of each unit after a step towards 0 and towards 1."
-    moved = (1 - epsilon) * p.unsqueeze(-1) + epsilon * torch.arange(2, dtype=p.dtype, device=p.device)
-    return binary_entropy(moved.clamp(max=1))  # a sum of probabilities can be an ulp too large
+    moved = (1 - epsilon) * p.unsqueeze(-1) + epsilon * torch.arange(
+        2, dtype=p.dtype, device=p.device
+    )
+    # a sum of probabilities can be an ulp too large
+    return binary_entropy(moved.clamp(max=1))
 
 
 def over_states(
@@ -84,35 +90,43 @@ def categorical_entropy_after(
 
 # %% ../../nbs/13_categorical.ipynb #11-15
 class Estimated(Remembering):
-    "A rule whose memory is estimated, before each epoch, from the distributions of the layers along its chain."
+    """A rule whose memory is estimated, before each epoch,
+    from the distributions of the layers along its chain."""
 
     def __init__(self, epsilon: float | None = None):
         if epsilon is not None and not 0 < number(epsilon) < 1:
-            raise ValueError(f"the step size epsilon lies between 0 and 1, not at {shown(epsilon)}")
+            raise ValueError(
+                f"the step size epsilon lies between 0 and 1, not at {shown(epsilon)}"
+            )
         self.epsilon = None if epsilon is None else number(epsilon)
 
     @abstractmethod
     def estimate(
-        self,
-        layer: int,
-        p: Float[Tensor, "*replicas rows"] | None,
-        z: Float[Tensor, "*#replicas rows units"],
-        epsilon: Float[Tensor, "*replicas"],
+        self, layer: int, p: Float[Tensor, "*replicas rows"] | None,
+        z: Float[Tensor, "*#replicas rows units"], epsilon: Float[Tensor, "*replicas"],
     ) -> None:
-        "Set a layer's memory from its state probabilities p, or from sampled patterns z where p is None."
+        """Set a layer's memory from its state probabilities p,
+        or from sampled patterns z where p is None."""
 
     @one_thread()
-    def begin(self, chain: Chain, data: Patterns, lr: float, uniforms: Generator) -> None:
+    def begin(
+        self, chain: Chain, data: Patterns, lr: float, uniforms: Generator
+    ) -> None:
         "Estimate step sizes and usage afresh."
         self.bind(chain)
         for link, x, weights, p, z in _drives(_on_cpu(chain), data, uniforms):
             if self.epsilon is None:
-                epsilon = local_step(link.layer, x, weights, lr)  # type: ignore[arg-type]
+                epsilon = local_step(
+                    link.layer, x, weights, lr  # type: ignore[arg-type]
+                )
             else:
-                epsilon = torch.full(chain.machine.replicas, self.epsilon, dtype=torch.float64)
+                epsilon = torch.full(
+                    chain.machine.replicas, self.epsilon, dtype=torch.float64
+                )
             if not (epsilon > 0).all():
                 raise ValueError(
-                    f"no step moves layer {link.to}, since no unit below is ever on or all of its own are certain: give the rule an epsilon"
+                    f"no step moves layer {link.to}, since no unit below is ever "
+                    "on or all of its own are certain: give the rule an epsilon"
                 )
             self.estimate(link.to, p, z, epsilon)
 
@@ -127,18 +141,33 @@ def _on_cpu(chain: Chain) -> Chain:
 def _drives(
     chain: Chain, data: Patterns, generator: Generator, samples: int = 1000
 ) -> Iterator[tuple[Link, Tensor, Tensor, Tensor | None, Tensor]]:
-    "For each link to a layer that is allocated: inputs, their weights, the layer's state probabilities or None, and its states or samples."
-    machine, links = chain.machine, [link for link in chain.links if link.of is not None]
+    """For each link to a layer that is allocated: inputs, their weights,
+    the layer's state probabilities or None, and its states or samples."""
+    machine = chain.machine
+    links = [link for link in chain.links if link.of is not None]
     if max(a + b for a, b in zip(machine.sizes, machine.sizes[1:])) <= LARGEST:
         patterns = data if chain.way == "recognition" else None
         log_p = log_states(chain, patterns)
         for link in links:
             x, weights, _ = inputs_of(link, log_p, patterns)
-            yield link, x, weights, log_p[link.to].exp(), cached_states(machine.sizes[link.to])
+            yield link, x, weights, log_p[link.to].exp(), cached_states(
+                machine.sizes[link.to]
+            )
     else:
-        z = draw(chain, _some(data, chain, samples, generator) if chain.way == "recognition" else samples, sample, generator)
+        z = draw(
+            chain,
+            (
+                _some(data, chain, samples, generator)
+                if chain.way == "recognition"
+                else samples
+            ),
+            sample,
+            generator,
+        )
         for link in links:
-            yield link, z[link.of], torch.full((samples,), 1 / samples).double(), None, z[link.to]  # type: ignore[index]
+            yield link, z[link.of], torch.full(  # type: ignore[index]
+                (samples,), 1 / samples
+            ).double(), None, z[link.to]
 
 
 def _some(data: Patterns, chain: Chain, count: int, generator: Generator) -> Tensor:
@@ -152,17 +181,24 @@ WIDEST_TABLE = 16  # a table of 2**16 states per layer and replica is half a meg
 
 
 class CategoricalMIM(Estimated):
-    "Allocate the state that adds most information, found among all states of the layer (Liu 2025, the exact form)."
+    """Allocate the state that adds most information,
+    found among all states of the layer (Liu 2025, the exact form)."""
 
     def __init__(
         self,
         share: float = 1.0,  # of the categorical entropy in H(Y); the rest is factorial
-        sharpness: float = math.inf,  # infinite: the best state; finite: sampled, the better the likelier, all alike if none is
-        epsilon: float | None = None,  # the step size; estimated from the learning rate if left out
+        # infinite: the best state; finite: sampled, the better the likelier, all alike
+        # if none is
+        sharpness: float = math.inf,
+        # the step size; estimated from the learning rate if left out
+        epsilon: float | None = None,
     ):
         super().__init__(epsilon)
         if not 0 <= number(share) <= 1 or not number(sharpness) > 0:
-            raise ValueError(f"share lies between 0 and 1 and sharpness above 0, not at {shown(share)} and {shown(sharpness)}")
+            raise ValueError(
+                "share lies between 0 and 1 and sharpness above "
+                f"0, not at {shown(share)} and {shown(sharpness)}"
+            )
         self.share, self.sharpness = number(share), number(sharpness)
 
     @property
@@ -170,28 +206,39 @@ class CategoricalMIM(Estimated):
         return self.sharpness == math.inf
 
     def fields(self, units: int) -> dict[str, int]:
-        "The options, ε, the frequencies of the units, and the table of states with its mass."
+        """The options, ε, the frequencies of the units,
+        and the table of states with its mass."""
         if units > WIDEST_TABLE:
             raise ValueError(
-                f"a categorical table for a layer of {units} units has 2^{units} states, and 2^{WIDEST_TABLE} is the limit: "
-                "use FactorialMIM, which needs no table"
+                f"a categorical table for a layer of {units} units "
+                f"has 2^{units} states, and 2^{WIDEST_TABLE} is "
+                "the limit: use FactorialMIM, which needs no table"
             )
-        return {"share": 1, "sharpness": 1, "epsilon": 1, "mass": 1, "usual": units, "table": 2**units}
+        return {
+            "share": 1,
+            "sharpness": 1,
+            "epsilon": 1,
+            "mass": 1,
+            "usual": units,
+            "table": 2**units,
+        }
 
     def estimate(
-        self,
-        layer: int,
-        p: Float[Tensor, "*replicas rows"] | None,
-        z: Float[Tensor, "*#replicas rows units"],
-        epsilon: Float[Tensor, "*replicas"],
+        self, layer: int, p: Float[Tensor, "*replicas rows"] | None,
+        z: Float[Tensor, "*#replicas rows units"], epsilon: Float[Tensor, "*replicas"],
     ) -> None:
         "Table and frequencies as they are now, with total mass 1."
         if not (epsilon < 1).all():
-            raise ValueError(f"one step moves the units of layer {layer} all the way: lower the learning rate, or give the rule an epsilon")
+            raise ValueError(
+                f"one step moves the units of layer {layer} all the way: "
+                "lower the learning rate, or give the rule an epsilon"
+            )
         m, units = self.recall(layer), z.shape[-1]
         if p is None:
             even = torch.full(z.shape[:-1], 1 / z.shape[-2]).double()
-            p = even.new_zeros(*z.shape[:-2], 2**units).scatter_add_(-1, encode(z), even)
+            p = even.new_zeros(*z.shape[:-2], 2**units).scatter_add_(
+                -1, encode(z), even
+            )
             z = cached_states(units)
         m.share[:], m.sharpness[:], m.mass[:] = self.share, self.sharpness, 1.0
         m.epsilon.copy_(epsilon.unsqueeze(-1))
@@ -201,9 +248,17 @@ class CategoricalMIM(Estimated):
     def scores(self, layer: int, p: Units) -> Float[Tensor, "*replicas batch 2**units"]:
         "I_k, the information after allocating each state."
         m = self.recall(layer)
-        epsilon, usual, table = (part.unsqueeze(-2) for part in (m.epsilon, m.usual, m.table))
-        h = self.share * categorical_entropy_after(table, epsilon) if self.share else torch.zeros_like(table)
-        off_on = (1 - self.share) * unit_gains(usual, epsilon.unsqueeze(-1)) - unit_gains(p.double(), epsilon.unsqueeze(-1))
+        epsilon, usual, table = (
+            part.unsqueeze(-2) for part in (m.epsilon, m.usual, m.table)
+        )
+        h = (
+            self.share * categorical_entropy_after(table, epsilon)
+            if self.share
+            else torch.zeros_like(table)
+        )
+        off_on = (1 - self.share) * unit_gains(
+            usual, epsilon.unsqueeze(-1)
+        ) - unit_gains(p.double(), epsilon.unsqueeze(-1))
         return h + over_states(off_on)
 
     def __call__(self, layer: int, p: Units, u: Units | None) -> Units:
@@ -213,10 +268,14 @@ class CategoricalMIM(Estimated):
             k = scores.argmax(-1)
         else:
             low, high = scores.amin(-1, keepdim=True), scores.amax(-1, keepdim=True)
-            raised = torch.where(high > low, self.sharpness * (scores - low) / (high - low), 0.0)
+            raised = torch.where(
+                high > low, self.sharpness * (scores - low) / (high - low), 0.0
+            )
             weights = raised.exp().cumsum(-1)
             aim = u[..., :1].double() * weights[..., -1:]  # type: ignore[index]
-            k = torch.searchsorted(weights, aim, right=True)[..., 0].clamp(max=scores.shape[-1] - 1)
+            k = torch.searchsorted(weights, aim, right=True)[..., 0].clamp(
+                max=scores.shape[-1] - 1
+            )
         return states(p.shape[-1]).to(p)[k]
 
     def observe(self, z: list[Float[Tensor, "*replicas batch _units"]]) -> None:
@@ -225,7 +284,9 @@ class CategoricalMIM(Estimated):
             y = z[layer].double()
             m.usual += m.epsilon * (y.mean(-2) - m.usual)
             delta = m.epsilon / (1 - m.epsilon) / 2.0 ** (y.shape[-1] - 2)
-            m.table.scatter_add_(-1, encode(y), (delta * m.mass / y.shape[-2]).expand(y.shape[:-1]))
+            m.table.scatter_add_(
+                -1, encode(y), (delta * m.mass / y.shape[-2]).expand(y.shape[:-1])
+            )
             m.mass *= 1 + delta
             too_much = torch.where(m.mass > 1000, m.mass, 1.0)
             m.table /= too_much
@@ -234,13 +295,20 @@ class CategoricalMIM(Estimated):
     def kernel(self, chain: Chain) -> Kernel:
         "The compiled form, which shares this rule's memory."
         memory = self.memory.values.numpy(), self.memory.starts
-        return Kernel(allocate_by_table, update_table, *memory, width=lambda units: sum(self.fields(units).values()), batches=False)
+        return Kernel(
+            allocate_by_table, update_table, *memory,
+            width=lambda units: sum(self.fields(units).values()), batches=False,
+        )
 
 # %% ../../nbs/13_categorical.ipynb #11-23
 def allocate_by_table(layer, p, u, memory, y):
     "The compiled form of `CategoricalMIM`."
     n = p.size
-    number, share, sharpness, epsilon, mass = 1 << n, memory[0], memory[1], memory[2], memory[3]
+    number = 1 << n
+    share = memory[0]
+    sharpness = memory[1]
+    epsilon = memory[2]
+    mass = memory[3]
     usual, table = memory[4 : 4 + n], memory[4 + n :]
     score = np.empty(number)
     score[0] = 0.0
@@ -252,7 +320,9 @@ def allocate_by_table(layer, p, u, memory, y):
                     after = (1.0 - epsilon) * r + epsilon * target
                     h = 0.0
                     if 0.0 < after < 1.0:
-                        h = -after * math.log(after) - (1.0 - after) * math.log(1.0 - after)
+                        h = -after * math.log(after) - (1.0 - after) * math.log(
+                            1.0 - after
+                        )
                     if target == 0:
                         off += sign * h
                     else:
@@ -278,7 +348,11 @@ def allocate_by_table(layer, p, u, memory, y):
     else:
         low, high, total = score.min(), score.max(), 0.0
         for k in range(number):
-            total += math.exp(sharpness * (score[k] - low) / (high - low)) if high > low else 1.0
+            total += (
+                math.exp(sharpness * (score[k] - low) / (high - low))
+                if high > low
+                else 1.0
+            )
             score[k] = total
         best = min(np.searchsorted(score, u[0] * total, side="right"), number - 1)
     for j in range(n):
@@ -288,7 +362,10 @@ def allocate_by_table(layer, p, u, memory, y):
 def update_table(layer, y, rows, left, memory):
     "The compiled form of `CategoricalMIM.observe`, for one pattern."
     n = y.size
-    epsilon, mass, usual, table = memory[2], memory[3], memory[4 : 4 + n], memory[4 + n :]
+    epsilon = memory[2]
+    mass = memory[3]
+    usual = memory[4 : 4 + n]
+    table = memory[4 + n :]
     if epsilon == 0.0:  # nothing is estimated yet
         return
     k = 0

@@ -20,24 +20,33 @@ from ..rule import Kernel
 from .categorical import Estimated
 
 # %% ../../nbs/14_factorial.ipynb #12-13
-Threshold = Callable[[Tensor], Tensor]  # probabilities (..., batch, n) to thresholds that broadcast against them
+# probabilities (..., batch, n) to thresholds that broadcast against them
+Threshold = Callable[[Tensor], Tensor]
 
 
 class FactorialMIM(Estimated):
-    "Every unit fires iff it is likelier to fire than usual: MIM with a factorial entropy (Liu 2025, the MNIST form)."
+    """Every unit fires iff it is likelier to fire than usual:
+    MIM with a factorial entropy (Liu 2025, the MNIST form)."""
 
     def __init__(
         self,
         alpha: float = math.inf,  # weight of this input's evidence
         beta: float = math.inf,  # weight of habit; both infinite: no chance is left
         *,
-        threshold: Threshold | None = None,  # "usual" from the batch at hand; from memory if left out
-        epsilon: float | None = None,  # the step size; estimated from the learning rate if left out
+        # "usual" from the batch at hand; from memory if left out
+        threshold: Threshold | None = None,
+        # the step size; estimated from the learning rate if left out
+        epsilon: float | None = None,
     ):
         super().__init__(epsilon)
         self.alpha, self.beta, self.threshold = number(alpha), number(beta), threshold
-        if not (self.alpha >= 0 and self.beta >= 0) or math.isinf(self.alpha) != math.isinf(self.beta):
-            raise ValueError(f"alpha and beta are both infinite, or both finite and not negative; not {shown(alpha)} and {shown(beta)}")
+        if not (self.alpha >= 0 and self.beta >= 0) or math.isinf(
+            self.alpha
+        ) != math.isinf(self.beta):
+            raise ValueError(
+                "alpha and beta are both infinite, or both finite and "
+                f"not negative; not {shown(alpha)} and {shown(beta)}"
+            )
         check_functions(threshold=threshold)
 
     @property
@@ -45,20 +54,20 @@ class FactorialMIM(Estimated):
         return math.isinf(self.alpha)
 
     def fields(self, units: int) -> dict[str, int]:
-        "The weights, ε, the frequencies t, and what the patterns of an unfinished batch add to them."
+        """The weights, ε, the frequencies t,
+        and what the patterns of an unfinished batch add to them."""
         return {"alpha": 1, "beta": 1, "epsilon": 1, "usual": units, "sums": units}
 
-    def begin(self, chain: Chain, data: Patterns, lr: float, uniforms: Generator) -> None:
+    def begin(
+        self, chain: Chain, data: Patterns, lr: float, uniforms: Generator
+    ) -> None:
         "Estimate the frequencies afresh, unless the batch at hand says what is usual."
         if self.threshold is None:
             super().begin(chain, data, lr, uniforms)
 
     def estimate(
-        self,
-        layer: int,
-        p: Float[Tensor, "*replicas rows"] | None,
-        z: Float[Tensor, "*#replicas rows units"],
-        epsilon: Float[Tensor, "*replicas"],
+        self, layer: int, p: Float[Tensor, "*replicas rows"] | None,
+        z: Float[Tensor, "*#replicas rows units"], epsilon: Float[Tensor, "*replicas"],
     ) -> None:
         "Frequencies as they are now."
         m = self.recall(layer)
@@ -68,7 +77,11 @@ class FactorialMIM(Estimated):
 
     def usual(self, layer: int, p: Units) -> Float[Tensor, "*replicas #batch units"]:
         "The threshold of each unit, for each datum or one for all."
-        return self.threshold(p) if self.threshold else self.recall(layer).usual.unsqueeze(-2)
+        return (
+            self.threshold(p)
+            if self.threshold
+            else self.recall(layer).usual.unsqueeze(-2)
+        )
 
     def __call__(self, layer: int, p: Units, u: Units | None) -> Units:
         "1 where a unit is likelier to fire than usual."
@@ -88,13 +101,17 @@ class FactorialMIM(Estimated):
         if self.threshold:
             return "its threshold needs the whole batch"
         memory = self.memory.values.numpy(), self.memory.starts
-        return Kernel(allocate_by_habit, update_habit, *memory, width=lambda units: sum(self.fields(units).values()))
+        return Kernel(
+            allocate_by_habit, update_habit, *memory,
+            width=lambda units: sum(self.fields(units).values()),
+        )
 
 # %% ../../nbs/14_factorial.ipynb #12-12a
 def tempered(
     p: Float[Tensor, "*#shape"], t: Float[Tensor, "*#shape"], alpha: float, beta: float
 ) -> Float[Tensor, "*#shape"]:
-    "α logit p − β logit t, where a weight of 0 leaves nothing of its term, and p = t = 0 or 1 is the limit along p = t."
+    """α logit p − β logit t, where a weight of 0 leaves nothing of its term,
+    and p = t = 0 or 1 is the limit along p = t."""
     p, t = torch.broadcast_tensors(p.logit(), t.clamp(max=1).logit())
     zero = torch.zeros_like(p)
     s = (alpha * p if alpha else zero) - (beta * t if beta else zero)
@@ -110,7 +127,8 @@ def allocate_by_habit(layer, p, u, memory, y):
         if alpha == math.inf:
             y[j] = 1.0 if p[j] > t else 0.0
         else:
-            a, b = math.log(p[j] / (1.0 - p[j])), math.log(t / (1.0 - t)) if t < 1.0 else math.inf
+            a = math.log(p[j] / (1.0 - p[j]))
+            b = math.log(t / (1.0 - t)) if t < 1.0 else math.inf
             s = (alpha * a if alpha else 0.0) - (beta * b if beta else 0.0)
             if a == b and math.isinf(a):
                 s = (alpha - beta) * a if alpha != beta else 0.0
@@ -144,7 +162,11 @@ def leave_one_out(p: Units) -> Units:
 def self_consistent(p: Units) -> Float[Tensor, "*replicas 1 units"]:
     "The threshold above which exactly the top k* data of the batch lie, by one sort."
     batch = p.shape[-2]
-    falling = torch.cat([p.sort(-2, descending=True).values, torch.zeros_like(p[..., :1, :])], -2)
-    rank = torch.arange(1, batch + 1, dtype=p.dtype, device=p.device).unsqueeze(-1) / batch
+    falling = torch.cat(
+        [p.sort(-2, descending=True).values, torch.zeros_like(p[..., :1, :])], -2
+    )
+    rank = (
+        torch.arange(1, batch + 1, dtype=p.dtype, device=p.device).unsqueeze(-1) / batch
+    )
     k = (falling[..., :-1, :] > rank).sum(-2, keepdim=True)
     return falling.gather(-2, k)

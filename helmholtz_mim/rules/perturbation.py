@@ -16,13 +16,16 @@ from ..rule import Kernel, Rule
 # %% ../../nbs/12_perturbation.ipynb #10-05
 @dataclass(frozen=True)
 class Flip(Rule):
-    "Random perturbation: every sampled bit is flipped with probability `rate`, the control of Liu (2025)."
+    """Random perturbation: every sampled bit is flipped with probability `rate`,
+    the control of Liu (2025)."""
 
     rate: float = 0.25
 
     def __post_init__(self):
         if not 0 <= number(self.rate) <= 1:
-            raise ValueError(f"the rate of flipping lies between 0 and 1, not at {shown(self.rate)}")
+            raise ValueError(
+                f"the rate of flipping lies between 0 and 1, not at {shown(self.rate)}"
+            )
         object.__setattr__(self, "rate", number(self.rate))
 
     def __call__(self, layer: int, p: Units, u: Units) -> Units:
@@ -33,7 +36,10 @@ class Flip(Rule):
         "The compiled form, whose memory is the rate."
         sizes, replicas = chain.machine.sizes, int(np.prod(chain.machine.replicas))
         memory = np.full((replicas, len(sizes)), self.rate)
-        return Kernel(allocate_by_flips, None, memory, np.arange(len(sizes) + 1), width=lambda units: 1)
+        return Kernel(
+            allocate_by_flips, None, memory, np.arange(len(sizes) + 1),
+            width=lambda units: 1,
+        )
 
 # %% ../../nbs/12_perturbation.ipynb #10-07b
 def allocate_by_flips(layer, p, u, memory, y):
