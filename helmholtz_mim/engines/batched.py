@@ -109,7 +109,7 @@ class InPlace(LocalOptimizer):
             if weights is not None:
                 error.mul_(weights.unsqueeze(-1))
             scale = 1 / rows if weights is None else 1.0
-            self.pull_(link.layer, error, given(link, z), scale)  # type: ignore[arg-type]
+            self.pull_(link.layer, error, given(link, z), scale)  # type: ignore
         self.step()
 
     def pull_(self, layer: BinaryLayer, error: Tensor, x: Tensor, scale: float) -> None:
