@@ -187,29 +187,31 @@ def log_states(
         log_p[0] = data.log().expand(*machine.replicas, -1)
     for link in chain.links:
         if link.of is None:
-            log_p[link.to] = log_table(double_logits(link.layer, torch.empty(1, 0)))[
-                ..., 0, :
-            ]
+            s = double_logits(link.layer, torch.empty(1, 0))
+            log_p[link.to] = log_table(s)[..., 0, :]
         else:
-            x, _, log_w = inputs_of(link, log_p, patterns)
+            x, log_w = _inputs(link, log_p, patterns)
             log_p[link.to] = push(log_w, link.layer, x)
     return log_p
+
+
+def _inputs(link, log_p, patterns):
+    "The inputs of a link and ln of their probabilities: the data, or all states."
+    if patterns is not None and link.of == 0:
+        return patterns.bits, patterns.weights.log()
+    log_w = log_p[link.of]
+    return cached_states(log_w.shape[-1].bit_length() - 1), log_w
 
 
 def inputs_of(
     link: Link, log_p: list[Float[Tensor, "*_replicas _states"]],
     patterns: Patterns | None,
-) -> tuple[
-    Float[Tensor, "inputs below"],
-    Float[Tensor, "*#replicas inputs"],
-    Float[Tensor, "*#replicas inputs"],
-]:
-    """The inputs of a link, their probabilities, and ln of those:
+) -> tuple[Float[Tensor, "inputs below"], Float[Tensor, "*#replicas inputs"]]:
+    """The inputs of a link and their probabilities:
     the data as they are, otherwise all states."""
-    if patterns is not None and link.of == 0:
-        return patterns.bits, patterns.weights, patterns.weights.log()
-    log_w = log_p[link.of]  # type: ignore[index]
-    return cached_states(log_w.shape[-1].bit_length() - 1), log_w.exp(), log_w
+    x, log_w = _inputs(link, log_p, patterns)
+    data = patterns is not None and link.of == 0
+    return x, patterns.weights if data else log_w.exp()  # type: ignore[union-attr]
 
 # %% ../nbs/09_pushforward.ipynb #08-17d
 def upward(

@@ -69,7 +69,7 @@ def _rows(machine: HelmholtzMachine, patterns: Patterns):
         for way, link, states in zip(
             ("recognition", "generative"), pair, (awake, asleep), strict=True
         ):
-            x, weights, _ = inputs_of(link, states, patterns)
+            x, weights = inputs_of(link, states, patterns)
             yield way, l, "I", log_entropy(states[link.to]) - _conditional_entropy(
                 weights, link.layer, x
             )

@@ -149,7 +149,7 @@ def _drives(
         patterns = data if chain.way == "recognition" else None
         log_p = log_states(chain, patterns)
         for link in links:
-            x, weights, _ = inputs_of(link, log_p, patterns)
+            x, weights = inputs_of(link, log_p, patterns)
             yield link, x, weights, log_p[link.to].exp(), cached_states(
                 machine.sizes[link.to]
             )
