@@ -14,10 +14,13 @@ from helmholtz_mim import (
     HelmholtzMachine,
     Phases,
     TrainConfig,
+    down,
     draw,
     dream,
     learn_generative_,
     learn_recognition_,
+    states,
+    teach_,
     train,
     up,
     wake,
@@ -226,3 +229,15 @@ def test_a_lesson_is_about_every_layer(z, random_machine):
         with pytest.raises(ValueError, match="a list of patterns for the 3 layers"):
             learn(machine, z, 0.1)
     assert same_weights(machine, untouched)
+
+
+@pytest.mark.parametrize("learn, chain", [(learn_generative_, down), (learn_recognition_, up)])
+def test_lessons_heed_weights(learn, chain, random_machine, generator):
+    one, other = random_machine((5, 4, 2)), random_machine((5, 4, 2))
+    z = wake(one, states(5), generator=generator)
+    weights = torch.rand(32, generator=generator)
+    learn(one, z, 0.1, weights)
+    teach_(chain(other), z, 0.1, weights)
+    assert same_weights(one, other)
+    learn(other, z, 0.1)
+    assert not same_weights(one, other)

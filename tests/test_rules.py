@@ -303,3 +303,26 @@ def test_rules_that_need_the_batch_say_so():
         with pytest.raises(NotApplicable, match="engine='torch'"):
             train(machine, RHYTHMS, TrainConfig(1, batch=4), allocate=rule, engine="compiled", generator=run)
         train(machine, RHYTHMS, TrainConfig(1, batch=4, every=2), allocate=rule, generator=run)
+
+
+@pytest.mark.parametrize("lr", [0.1, 10.0, 1e4])
+def test_a_step_of_any_size_goes_the_fraction_that_it_goes(lr, random_machine):
+    layer, x = random_machine((4, 3)).recognition[0], states(4)[1:]
+    before, ways = layer(x), []
+    for y in (0.0, 1.0):
+        moved = layer.logits(x) - lr * (x.sum(-1, keepdim=True) + (layer.bias is not None)) * (before - y)
+        ways.append((before - moved.sigmoid()) / (before - y))
+    even = torch.full((len(x),), 1 / len(x))
+    assert_close(local_step(layer, x, even, lr), torch.stack(ways).mean())
+
+
+@pytest.mark.parametrize("replicas", [(), (2,)])
+def test_a_table_is_counted_where_the_layers_below_are_too_wide(replicas, random_machine, generator):
+    machine, rule = random_machine((24, 6, 3), replicas=replicas), CategoricalMIM(epsilon=0.1)
+    data = Patterns(torch.rand(50, 24, generator=generator).round())
+    rule.begin(up(machine), data, 0.1, generator)
+    for layer, units in ((1, 6), (2, 3)):
+        memory = rule.memory[layer]
+        assert memory.table.shape == (*replicas, 2**units) and (memory.table * 1000 - (memory.table * 1000).round()).abs().max() < 1e-9
+        assert_close(memory.table.sum(-1), torch.ones(replicas))
+        assert_close(memory.usual, memory.table @ states(units))
