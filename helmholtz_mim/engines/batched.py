@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..chains import Chain, Link, down, given, up
 from .compiled import machine_code
-from .reference import Engine, NotApplicable, Setup, Stateful
+from .reference import Engine, NotApplicable, Reference, Setup
 from .reference import binary_layers
 from ..layers import BinaryLayer
 from ..machine import HelmholtzMachine
@@ -151,12 +151,12 @@ class BatchPhase(Phase):
         return total
 
 # %% ../../nbs/30_batched.ipynb #16a-26
-class Batched(Engine):
+class Batched(Reference):
     """Any method as matrix products, for one machine in single precision,
     on its device (CUDA: untested)."""
 
     def __init__(self, setup: Setup):
-        super().__init__(setup)
+        Engine.__init__(self, setup)
         machine, optimizer, rules = setup.machine, setup.optimizer, setup.rules
         if machine.replicas or machine.prior.weight.dtype != torch.float32:
             raise NotApplicable(
@@ -186,19 +186,9 @@ class Batched(Engine):
         return not setup.optimizer.plain or rows * weights >= 1_000_000
 
     def on_epoch(self, epoch: int) -> None:
-        config, optimizer = self.setup.config, self.setup.optimizer
         self.uniforms.reseed()
-        for phase in (self.day, self.night):
-            phase.pupil.go_on_at(optimizer.rate(config, epoch / config.epochs))
+        super().on_epoch(epoch)
 
     def step(self, data: Tensor, turn: Tensor) -> None:
         x = self.bits.index_select(0, data.to(self.bits.device))
         self.setup.method.step_(self.day, self.night, x, turn, self.setup.config.dreams)
-
-    @property
-    def parts(self) -> dict[str, Stateful]:
-        return {
-            "machine": self.setup.machine,
-            "up": self.day.pupil,
-            "down": self.night.pupil,
-        }
