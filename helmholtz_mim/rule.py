@@ -85,8 +85,8 @@ class Sample(Rule):
 
 def allocate_by_coin(layer, p, u, memory, y):
     "The compiled form of `sample`."
-    for j in range(p.size):
-        y[j] = 1.0 if u[j] < p[j] else 0.0
+    for j in range(len(p)):
+        y[j] = u[j] < p[j]
 
 
 sample = Sample()

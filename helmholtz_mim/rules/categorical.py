@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['WIDEST_TABLE', 'local_step', 'unit_gains', 'over_states', 'categorical_entropy_after', 'Estimated', 'CategoricalMIM',
-           'allocate_by_table', 'update_table']
+           'score_states', 'moved_entropy', 'times_log', 'write_state', 'allocate_best', 'allocate_sharpened',
+           'update_table']
 
 # %% ../../nbs/13_categorical.ipynb #11-02
 import copy
@@ -18,6 +19,7 @@ from torch.special import xlogy
 
 from ..arguments import number, shown
 from ..chains import Chain, Link, Units, down, draw, up
+from ..elementary import add_at, anywhere, exp, log, log1p, where
 from ..layers import BinaryLayer, Generator, binary_entropy, encode, states
 from ..layers import uniforms
 from ..machine import check_binary
@@ -206,8 +208,8 @@ class CategoricalMIM(Estimated):
         return self.sharpness == math.inf
 
     def fields(self, units: int) -> dict[str, int]:
-        """The options, ε, the frequencies of the units,
-        and the table of states with its mass."""
+        """The options, ε, the frequencies of the units, the table of states with its mass,
+        and room for the scores of the compiled form."""
         if units > WIDEST_TABLE:
             raise ValueError(
                 f"a categorical table for a layer of {units} units "
@@ -221,6 +223,7 @@ class CategoricalMIM(Estimated):
             "mass": 1,
             "usual": units,
             "table": 2**units,
+            "score": 2**units,
         }
 
     def estimate(
@@ -295,87 +298,99 @@ class CategoricalMIM(Estimated):
     def kernel(self, chain: Chain) -> Kernel:
         "The compiled form, which shares this rule's memory."
         memory = self.memory.values.numpy(), self.memory.starts
+        allocate = allocate_best if self.deterministic else allocate_sharpened
         return Kernel(
-            allocate_by_table, update_table, *memory,
+            allocate, update_table, *memory,
             width=lambda units: sum(self.fields(units).values()), batches=False,
         )
 
 # %% ../../nbs/13_categorical.ipynb #11-23
-def allocate_by_table(layer, p, u, memory, y):
-    "The compiled form of `CategoricalMIM`."
-    n = p.size
-    number = 1 << n
-    share = memory[0]
-    sharpness = memory[1]
-    epsilon = memory[2]
-    mass = memory[3]
-    usual, table = memory[4 : 4 + n], memory[4 + n :]
-    score = np.empty(number)
+def score_states(p, memory):
+    "I_k of every state, up to what is the same for all; in the last of the memory."
+    n, number = len(p), 1 << len(p)
+    share, epsilon, mass, usual = memory[0], memory[2], memory[3], memory[4 : 4 + n]
+    table = memory[4 + n : 4 + n + number]
+    score = memory[4 + n + number : 4 + n + 2 * number]
     score[0] = 0.0
     for j in range(n):
-        off, on = 0.0, 0.0
-        for sign, r in ((-1.0, p[j]), (1.0 - share, usual[j])):
-            if sign != 0.0:
-                for target in range(2):
-                    after = (1.0 - epsilon) * r + epsilon * target
-                    h = 0.0
-                    if 0.0 < after < 1.0:
-                        h = -after * math.log(after) - (1.0 - after) * math.log(
-                            1.0 - after
-                        )
-                    if target == 0:
-                        off += sign * h
-                    else:
-                        on += sign * h
+        off = (1.0 - share) * moved_entropy(usual[j], 0.0, epsilon)
+        off = off - moved_entropy(p[j], 0.0, epsilon)
+        on = (1.0 - share) * moved_entropy(usual[j], 1.0, epsilon)
+        on = on - moved_entropy(p[j], 1.0, epsilon)
         for k in range((1 << j) - 1, -1, -1):
             score[2 * k + 1] = score[k] + on
             score[2 * k] = score[k] + off
+    delta = epsilon / (1.0 - epsilon) * 4.0 / number
+    factor, d = share * number / 4.0 / ((1.0 + delta) * mass), delta * mass
+    for k in range(number):
+        c = table[k]
+        ratio = d / c
+        finite = ratio < math.inf
+        used = where(finite, c * log1p(where(finite, ratio, 0.0)), 0.0)
+        score[k] = score[k] - factor * (used + times_log(d, c + d))
+    return score
 
-    if share > 0.0:
-        amplify = number / 4.0
-        delta = epsilon / (1.0 - epsilon) / amplify
-        factor, d = share * amplify / ((1.0 + delta) * mass), delta * mass
-        for k in range(number):
-            c = table[k]
-            used = c * math.log1p(d / c) if d / c < math.inf else 0.0
-            score[k] -= factor * (used + d * math.log(c + d))
 
-    best = 0
-    if sharpness == np.inf:
-        for k in range(1, number):
-            if score[k] > score[best]:
-                best = k
-    else:
-        low, high, total = score.min(), score.max(), 0.0
-        for k in range(number):
-            total += (
-                math.exp(sharpness * (score[k] - low) / (high - low))
-                if high > low
-                else 1.0
-            )
-            score[k] = total
-        best = min(np.searchsorted(score, u[0] * total, side="right"), number - 1)
-    for j in range(n):
-        y[j] = (best >> (n - 1 - j)) & 1
+def moved_entropy(r, target, epsilon):
+    "h of a unit's probability after a step towards a target."
+    after = (1.0 - epsilon) * r + epsilon * target
+    return -times_log(after, after) - times_log(1.0 - after, 1.0 - after)
+
+
+def times_log(x, y):
+    "x ln y, and 0 where x is not above 0."
+    return where(x > 0.0, x * log(where(x > 0.0, y, 1.0)), 0.0)
+
+
+def write_state(k, y):
+    "The bits of a state, whose number is given as a real number."
+    for j in range(len(y)):
+        half = float(1 << (len(y) - 1 - j))
+        y[j] = k >= half
+        k = k - where(k >= half, half, 0.0)
+
+
+def allocate_best(layer, p, u, memory, y):
+    "The compiled form of `CategoricalMIM` without chance."
+    score = score_states(p, memory)
+    best, top = score[0] * 0.0, score[0]
+    for k in range(1, len(score)):
+        better = score[k] > top
+        best, top = where(better, float(k), best), where(better, score[k], top)
+    write_state(best, y)
+
+
+def allocate_sharpened(layer, p, u, memory, y):
+    "The compiled form of `CategoricalMIM` with chance."
+    score, sharpness = score_states(p, memory), memory[1]
+    low, high, total = score[0], score[0], score[0] * 0.0
+    for k in range(1, len(score)):
+        low = where(score[k] < low, score[k], low)
+        high = where(score[k] > high, score[k], high)
+    steps = sharpness / where(high > low, high - low, 1.0)
+    for k in range(len(score)):
+        total = total + exp(steps * (score[k] - low))
+        score[k] = total
+    chosen = total * 0.0
+    for k in range(len(score) - 1):
+        chosen = chosen + where(score[k] <= u[0] * total, 1.0, 0.0)
+    write_state(chosen, y)
 
 
 def update_table(layer, y, rows, left, memory):
     "The compiled form of `CategoricalMIM.observe`, for one pattern."
-    n = y.size
-    epsilon = memory[2]
-    mass = memory[3]
-    usual = memory[4 : 4 + n]
-    table = memory[4 + n :]
-    if epsilon == 0.0:  # nothing is estimated yet
-        return
-    k = 0
+    n, number = len(y), 1 << len(y)
+    epsilon, mass, usual = memory[2], memory[3], memory[4 : 4 + n]
+    table, k = memory[4 + n : 4 + n + number], y[0] * 0.0
     for j in range(n):
-        usual[j] += epsilon * (y[j] - usual[j])
-        k = 2 * k + (y[j] > 0.5)
-    delta = epsilon / (1.0 - epsilon) / 2.0 ** (n - 2)
-    table[k] += delta * mass
-    memory[3] = mass * (1.0 + delta)
-    if memory[3] > 1000.0:
-        for i in range(1 << n):
-            table[i] /= memory[3]
-        memory[3] = 1.0
+        usual[j] = usual[j] + epsilon * (y[j] - usual[j])
+        k = k * 2.0 + y[j]
+    delta = epsilon / (1.0 - epsilon) * 4.0 / number
+    add_at(table, k, delta * mass)
+    mass = mass + delta * mass
+    if anywhere(mass > 1000.0):
+        too_much = where(mass > 1000.0, mass, 1.0)
+        for k in range(number):
+            table[k] = table[k] / too_much
+        mass = mass / too_much
+    memory[3] = mass

@@ -45,5 +45,5 @@ class Flip(Rule):
 def allocate_by_flips(layer, p, u, memory, y):
     "The compiled form of `Flip`."
     rate = memory[0]
-    for j in range(p.size):
-        y[j] = 1.0 if u[j] < p[j] + rate * (1.0 - 2.0 * p[j]) else 0.0
+    for j in range(len(p)):
+        y[j] = u[j] < p[j] + rate * (1.0 - 2.0 * p[j])
