@@ -23,7 +23,8 @@ from .patterns import Patterns
 # %% ../nbs/26_rule.ipynb #ru-05
 @dataclass(frozen=True)
 class Kernel:
-    """A rule as plain functions of arrays, which an engine compiles;
+    """A rule as plain functions of arrays, which an engine compiles; arithmetic alone,
+    without a branch on a number, decides for eight replicas at once.
     `memory` is shared with the rule and changed in place."""
 
     allocate: Callable  # (layer, p, u, memory, y): writes the bits of a layer into y
@@ -43,6 +44,7 @@ class Rule:
     everything but the decision has a default."""
 
     deterministic = False  # whether it needs no uniform numbers
+    estimate_every = 1  # epochs from one `begin` to the next
 
     def __call__(self, layer: int, p: Units, u: Units) -> Units:
         "Bits from probabilities p and as many uniform numbers."
@@ -231,3 +233,10 @@ class Remembering(Rule):
                 "train with it, or bind it to a chain and let it begin"
             )
         return self.memory[layer]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        "The memory."
+        return {"memory": self.memory.values}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.memory.values.copy_(state["memory"])

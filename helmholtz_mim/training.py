@@ -222,9 +222,11 @@ def _go(
         range(trainer.done + 1, s.config.epochs + 1), "training", "epoch"
     ):
         for rule, chain in begins:
-            rule.begin(chain, s.patterns, s.optimizer.rate(s.config), s.turns)
+            if (epoch - 1) % rule.estimate_every == 0:
+                rule.begin(chain, s.patterns, s.optimizer.rate(s.config), s.turns)
         due = epoch % s.config.report_every == 0 or epoch == s.config.epochs
-        if begins or due or checkpoint:
+        looked_at = any(epoch % rule.estimate_every == 0 for rule, _ in begins)
+        if due or checkpoint or looked_at:
             _advance_to(epoch, s.machine, trainer)
         if due:
             steps = -(-s.patterns.epoch // s.config.batch)

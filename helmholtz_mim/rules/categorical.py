@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.special import xlogy
 
-from ..arguments import number, shown
+from ..arguments import number, shown, whole
 from ..chains import Chain, Link, Units, down, draw, up
 from ..elementary import add_at, anywhere, exp, log, log1p, where
 from ..layers import BinaryLayer, Generator, binary_entropy, encode, states
@@ -92,10 +92,11 @@ def categorical_entropy_after(
 
 # %% ../../nbs/13_categorical.ipynb #11-15
 class Estimated(Remembering):
-    """A rule whose memory is estimated, before each epoch,
-    from the distributions of the layers along its chain."""
+    """A rule whose memory is estimated, before every so many epochs,
+    from the distributions of the layers along its chain, and kept up between."""
 
-    def __init__(self, epsilon: float | None = None):
+    def __init__(self, epsilon: float | None = None, estimate_every: int = 10):
+        self.estimate_every = whole("estimate_every", estimate_every)
         if epsilon is not None and not 0 < number(epsilon) < 1:
             raise ValueError(
                 f"the step size epsilon lies between 0 and 1, not at {shown(epsilon)}"
@@ -194,8 +195,9 @@ class CategoricalMIM(Estimated):
         sharpness: float = math.inf,
         # the step size; estimated from the learning rate if left out
         epsilon: float | None = None,
+        estimate_every: int = 10,  # epochs; 1 in Liu's notebooks
     ):
-        super().__init__(epsilon)
+        super().__init__(epsilon, estimate_every)
         if not 0 <= number(share) <= 1 or not number(sharpness) > 0:
             raise ValueError(
                 "share lies between 0 and 1 and sharpness above "

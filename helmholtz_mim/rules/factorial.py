@@ -38,8 +38,9 @@ class FactorialMIM(Estimated):
         threshold: Threshold | None = None,
         # the step size; estimated from the learning rate if left out
         epsilon: float | None = None,
+        estimate_every: int = 10,  # epochs; 1 in Liu's notebooks
     ):
-        super().__init__(epsilon)
+        super().__init__(epsilon, estimate_every)
         self.alpha, self.beta, self.threshold = number(alpha), number(beta), threshold
         if not (self.alpha >= 0 and self.beta >= 0) or math.isinf(
             self.alpha
