@@ -35,7 +35,11 @@ def double_logits(
     layer: Layer, x: Shaped[Tensor, "*#replicas batch below"]
 ) -> Float[Tensor, "*#replicas batch units"]:
     "The logits of a layer in double precision, from patterns of any type."
-    return layer.logits(x.to(next(iter(layer.buffers())))).double()
+    x = x.to(next(iter(layer.buffers())))
+    if type(layer) is not BinaryLayer:
+        return layer.logits(x).double()
+    s = (layer.weight @ x.mT).mT  # one product for all replicas
+    return (s if layer.bias is None else s + layer.bias.unsqueeze(-2)).double()
 
 
 @lru_cache(maxsize=32)
@@ -122,7 +126,7 @@ def _weighted(log_p, value):
     return torch.where(p > 0, p * value, 0.0).sum(-1)
 
 # %% ../nbs/09_pushforward.ipynb #08-14
-BLOCK = 2**20  # entries of a table held at a time
+BLOCK = 2**18  # entries of a table held at a time
 TINY = 1e-280  # sums above this are not touched by underflow
 
 
@@ -133,10 +137,12 @@ def push(
     """The log-distribution of a layer's output,
     if input x[k] has log-probability log_p[..., k]: `(*replicas, 2**n_out)`."""
     s = double_logits(layer, x)
-    half, p = s.shape[-1] // 2, torch.zeros((), dtype=s.dtype)
-    for log_p_part, part in _blocks(log_p, s, s.shape[-1] - half):
-        left = log_p_part.exp().unsqueeze(-1) * _table(part[..., :half])
-        p = p + left.mT @ _table(part[..., half:])
+    half, p = (s.shape[-1] + 1) // 2, torch.zeros((), dtype=s.dtype)
+    off_on = torch.stack([-s.mT, s.mT], -2).sigmoid_()
+    off_on.select(-3, 0).mul_(log_p.exp().unsqueeze(-2))
+    for part in off_on.split(_rows(s, half), -1):
+        left, right = part.tensor_split([half], -3)
+        p = p + _table(left) @ _table(right).mT
     return p.flatten(-2).log() if p.min() > TINY else push_in_logs(log_p, s)
 
 
@@ -145,29 +151,27 @@ def push_in_logs(
     s: Float[Tensor, "*#replicas inputs units"],
 ) -> Float[Tensor, "*#replicas 2**units"]:
     "What `push` computes, from the logits s, without ever leaving log space."
+    rows = _rows(s, s.shape[-1])
     parts = [
         torch.logsumexp(log_table(part) + q.unsqueeze(-1), -2)
-        for q, part in _blocks(log_p, s, s.shape[-1])
+        for q, part in zip(log_p.split(rows, -1), s.split(rows, -2), strict=True)
     ]
     return torch.logsumexp(torch.stack(parts), 0)
 
 
-def _table(s: Tensor) -> Tensor:
-    "What `log_table` computes, without the logarithm."
-    columns = s.new_ones(*s.shape[:-1], 1)
-    for off, on in zip(
-        (-s).sigmoid().unsqueeze(-1).unbind(-2), s.sigmoid().unsqueeze(-1).unbind(-2),
-        strict=True,
-    ):
-        columns = torch.stack([columns * off, columns * on], -1).flatten(-2)
-    return columns
+def _table(off_on: Tensor) -> Tensor:
+    """Products over units of their values when off and on, `(…, units, 2, inputs)`,
+    for all states: `(…, 2**units, inputs)`."""
+    units = off_on.shape[-3]
+    if units < 2:
+        return off_on[..., 0, :, :] if units else off_on.new_ones(1, off_on.shape[-1])
+    a, b = map(_table, off_on.tensor_split(2, -3))
+    return (a.unsqueeze(-2) * b.unsqueeze(-3)).flatten(-3, -2)
 
 
-def _blocks(log_p: Tensor, s: Tensor, units: int):
-    """Both arrays a few rows at a time, so that a table over
-    all states of so many units stays below BLOCK entries."""
-    rows = max(1, (BLOCK >> units) // math.prod(s.shape[:-2]))
-    return zip(log_p.split(rows, -1), s.split(rows, -2), strict=True)
+def _rows(s: Tensor, units: int) -> int:
+    "How many inputs a table over all states of so many units has, below BLOCK entries."
+    return max(1, (BLOCK >> units) // math.prod(s.shape[:-2]))
 
 # %% ../nbs/09_pushforward.ipynb #08-17
 def log_states(

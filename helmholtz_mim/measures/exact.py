@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..arguments import number, shown
-from ..chains import down, up
-from ..layers import BinaryLayer, encode, logit_entropy
+from ..chains import Link, down, up
+from ..layers import BinaryLayer, encode
 from ..machine import HelmholtzMachine, check_binary
 from ..patterns import Patterns, as_patterns
 from ..pushforward import LARGEST, cached_states, check_distributions
@@ -41,7 +41,10 @@ def mutual_information(
 
 
 def _conditional_entropy(p, layer, x):
-    return (p * logit_entropy(double_logits(layer, x)).sum(-1)).sum(-1)
+    s = double_logits(layer, x).mT.abs()
+    small = (-s).sigmoid_()
+    h = s.mul_(small).sum(-2) - small.neg_().add_(1).prod(-2).log()
+    return (p * h).sum(-1)
 
 # %% ../../nbs/10_exact.ipynb #08-30
 @one_thread()
@@ -56,23 +59,22 @@ def exact_report(
 
 def _rows(machine: HelmholtzMachine, patterns: Patterns):
     awake, asleep = log_states(up(machine), patterns), log_states(down(machine))
-    for l, n in enumerate(machine.sizes):
-        for way, log_p, log_q in [
-            ("recognition", awake[l], asleep[l]),
-            ("generative", asleep[l], awake[l]),
-        ]:
-            yield way, l, "H", log_entropy(log_p)
-            yield way, l, "H/max", log_entropy(log_p) / (n * math.log(2))
-            yield way, l, "top", log_p.amax(-1).exp()
-            yield way, l, "KL", log_kl(log_p, log_q)
-    for l, pair in enumerate(zip(up(machine).links, reversed(down(machine).links))):
-        for way, link, states in zip(
-            ("recognition", "generative"), pair, (awake, asleep), strict=True
-        ):
-            x, weights = inputs_of(link, states, patterns)
-            yield way, l, "I", log_entropy(states[link.to]) - _conditional_entropy(
-                weights, link.layer, x
-            )
+    for chain, states, others in (
+        (up(machine), awake, asleep),
+        (down(machine), asleep, awake),
+    ):
+        h = [log_entropy(log_p) for log_p in states]
+        for l, n in enumerate(machine.sizes):
+            yield chain.way, l, "H", h[l]
+            yield chain.way, l, "H/max", h[l] / (n * math.log(2))
+            yield chain.way, l, "top", states[l].amax(-1).exp()
+            yield chain.way, l, "KL", log_kl(states[l], others[l])
+        for layer, to, of in chain.links:
+            if of is not None:
+                x, weights = inputs_of(Link(layer, to, of), states, patterns)
+                yield chain.way, min(to, of), "I", h[to] - _conditional_entropy(
+                    weights, layer, x
+                )
     seen = torch.zeros(2 ** machine.sizes[0], dtype=torch.bool).index_fill_(
         0, encode(patterns.bits[patterns.weights > 0]), True
     )
