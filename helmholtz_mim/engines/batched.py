@@ -2,14 +2,15 @@
 
 # %% auto #0
 __all__ = ['compiled', 'fill', 'SinglePrecision', 'exp', 'toss', 'miss', 'log1p', 'log_prob', 'halved', 'here', 'toss_', 'miss_',
-           'log_prob_', 'Buffers', 'active', 'by_unit', 'add_rows', 'by_input', 'few', 'InPlace', 'BatchPhase',
-           'Batched']
+           'log_prob_', 'Buffers', 'Weights', 'weights_of', 'logits_', 'active', 'by_unit', 'add_rows', 'by_input',
+           'few', 'InPlace', 'BatchPhase', 'Batched']
 
 # %% ../../nbs/30_batched.ipynb #16a-02
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from ..chains import Chain, Link, down, given, up
+from ..chains import Chain, down, up
 from .compiled import machine_code
 from .reference import Engine, NotApplicable, Reference, Setup
 from .reference import binary_layers
@@ -67,24 +68,28 @@ class SinglePrecision:
 # %% ../../nbs/30_batched.ipynb #16a-09c
 @compiled
 def exp(x):
-    "e^x in single precision, for x from -87 to 87 and held there."
+    "e^x in single precision, within 1 ulp for -87 ≤ x ≤ 88; further out as there."
     f, i = np.float32, np.int32
-    x = min(max(x, f(-87)), f(87))
-    shifted = f(x * f(1.442695) + f(1.5 * 2**23))  # its last bits are a whole number k
-    k = shifted - f(1.5 * 2**23)
+    x = f(-87) if x < f(-87) else x
+    x = f(88) if x > f(88) else x
+    m = f(x * f(1.4426950408889634) + f(1.5 * 2**23))  # k stands in its lowest bits
+    k = m - f(1.5 * 2**23)
     r = x - k * f(0.693359375) + k * f(2.12194440e-4)  # x - k ln 2, in two parts
-    rest = ((f(0.0013814467) * r + f(0.008368781)) * r + f(0.041668393)) * r
-    p = (((rest + f(0.1666652)) * r + f(0.49999994)) * r + f(1)) * r + f(1)
-    return p * i((f(shifted).view(i) + 127) << 23).view(f)
+    q = r * f(0.0013926213141530752) + f(0.008363203145563602)
+    q = q * r + f(0.041666556149721146)
+    q = q * r + f(0.16666576266288757)
+    q = q * r + f(0.5)
+    return (f(1) + (r + r * r * q)) * i((m.view(i) + 127) << 23).view(f)
 
 
 @compiled
 def toss(key, position, s, z):
     """Put 1 into z where the next number of the stream is below σ(s),
     else 0; returns how many outputs that took."""
+    one, s, z = np.float32(1), s.reshape(-1), z.reshape(-1)
     outputs = fill(key, position, z)
     for j in range(s.size):
-        z[j] = np.float32(z[j] * (np.float32(1) + exp(-s[j])) < np.float32(1))
+        z[j] = np.float32(z[j] * (one + exp(-s[j])) < one)
     return outputs
 
 
@@ -145,9 +150,7 @@ def toss_(s: Tensor, z: Tensor, uniforms: SinglePrecision) -> None:
         torch.lt(uniforms.fill_(z), s.sigmoid(), out=z)
         return
     stream = uniforms.stream
-    stream.position += toss(
-        uniforms.key, stream.position, s.numpy().reshape(-1), z.numpy().reshape(-1)
-    )
+    stream.position += toss(uniforms.key, stream.position, s.numpy(), z.numpy())
     increment_version(z)
 
 
@@ -156,7 +159,6 @@ def miss_(s: Tensor, z: Tensor, weights: Tensor) -> Tensor:
     if not here(s):
         return s.sigmoid_().sub_(z).mul_(weights.unsqueeze(-1))
     miss(s.numpy(), z.numpy(), weights.numpy())
-    increment_version(s)
     return s
 
 
@@ -167,7 +169,6 @@ def log_prob_(s: Tensor, z: Tensor, total: Tensor) -> None:
         total.sub_(torch.logaddexp(s, torch.zeros_like(s[:1])).sum(-1))
         return
     log_prob(s.numpy(), z.numpy(), total.numpy())
-    increment_version(total)
 
 
 # %% ../../nbs/30_batched.ipynb #16a-11
@@ -182,18 +183,35 @@ class Buffers:
         self.z, self.s = new(), {"recognition": new(), "generative": new()}
 
 
-def _logits_(link: Link, z: list[Tensor], s: Tensor) -> Tensor:
+class Weights(NamedTuple):
+    "A link as its tensors."
+
+    to: int  # the units that it predicts
+    of: int | None  # the units that it reads; none for the prior
+    weight: Tensor
+    bias: Tensor | None
+
+
+def weights_of(chain: Chain) -> list[Weights]:
+    "The links of a chain of binary layers."
+    layers: list[BinaryLayer] = [link.layer for link in chain.links]  # type: ignore
+    return [
+        Weights(link.to, link.of, layer.weight, layer.bias)
+        for link, layer in zip(chain.links, layers, strict=True)
+    ]
+
+
+def logits_(link: Weights, z: list[Tensor], s: Tensor) -> Tensor:
     "Write the inputs of all units of a layer into s."
-    layer: BinaryLayer = link.layer  # type: ignore[assignment]
-    x = given(link, z)
-    on = few(layer.weight, x)
+    if link.of is None:
+        return s.copy_(link.bias)  # type: ignore[arg-type]
+    x, w, b = z[link.of], link.weight, link.bias
+    on = few(w, x)
     if on:
-        s.zero_() if layer.bias is None else s.copy_(layer.bias)
-        add_rows(layer.weight.mT.numpy(), *on, s.numpy())
+        s.zero_() if b is None else s.copy_(b)
+        add_rows(w.mT.numpy(), *on, s.numpy())
         return s
-    if layer.bias is None:
-        return torch.mm(x, layer.weight.mT, out=s)
-    return torch.addmm(layer.bias, x, layer.weight.mT, out=s)
+    return torch.mm(x, w.mT, out=s) if b is None else torch.addmm(b, x, w.mT, out=s)
 
 
 # %% ../../nbs/30_batched.ipynb #16a-11f
@@ -275,50 +293,51 @@ class InPlace(LocalOptimizer):
         buffers: Callable[[int], Buffers],
     ):
         super().__init__(chain, optimizer, lr)
-        self.buffers = buffers
-        self.weights = [w for link in chain.links for w in link.layer.buffers()]
+        self.buffers, self.links = buffers, weights_of(chain)
+        self.learns = [w for _, _, *both in self.links for w in both if w is not None]
         self.seen: list[tuple[Tensor, int]] = []
 
     def logits(self, z: list[Tensor]) -> list[Tensor]:
         """Of all layers, given what they read; worked out
         anew if a pattern or a weight has been written to since."""
-        s = self.buffers(len(z[0])).s[self.chain.way]
-        now = self.versions(z)
+        s, now = self.buffers(len(z[0])).s[self.chain.way], self.versions(z)
         if [(id(t), v) for t, v in now] != [(id(t), v) for t, v in self.seen]:
-            for link in self.chain.links:
-                _logits_(link, z, s[link.to])
+            for link in self.links:
+                logits_(link, z, s[link.to])
             self.seen = now
         return s
 
     def versions(self, z: list[Tensor]) -> list[tuple[Tensor, int]]:
         "How often each pattern and each weight has been written to."
-        return [(t, t._version) for t in (*z, *self.weights)]
+        return [(t, t._version) for t in (*z, *self.learns)]
 
     def teach_(self, z: list[Tensor], weights: Tensor | None = None) -> None:
-        s, rates = self.logits(z), self.rates(len(z[0]), weights)
+        s, counts = self.logits(z), self.counts(len(z[0]), weights)
         self.seen = []
-        for link in self.chain.links:
-            self.pull_(link, miss_(s[link.to], z[link.to], rates), given(link, z))
+        for link in self.links:
+            self.pull_(link, miss_(s[link.to], z[link.to], counts), z)
         self.step()
 
-    def rates(self, rows: int, weights: Tensor | None) -> Tensor:
-        "What the error of each row counts: in a plain step −lr, for an optimiser 1."
+    def counts(self, rows: int, weights: Tensor | None) -> Tensor:
+        "What the error of each row counts: in a plain step times −lr."
         scale = 1.0 if self.optimizer else -self.lr
         if weights is None:
-            return self.weights[0].new_full((rows,), scale / rows)
+            return self.learns[0].new_full((rows,), scale / rows)
         return weights * scale
 
-    def pull_(self, link: Link, error: Tensor, x: Tensor) -> None:
+    def pull_(self, link: Weights, error: Tensor, z: list[Tensor]) -> None:
         "Add `errorᵀ x` to the weights, or make it the gradient for the optimiser."
-        layer, keep = link.layer, 0.0 if self.optimizer else 1.0
-        on = few(layer.weight, x)
-        if on:
-            add_rows(error.numpy(), *by_unit(*on, x.shape[-1]), layer.weight.mT.numpy())
-            increment_version(layer.weight)
-        elif x.shape[-1]:
-            self.into(layer.weight).addmm_(error.mT, x, beta=keep)
-        if layer.bias is not None:
-            self.into(layer.bias).mul_(keep).add_(error.sum(0))
+        keep = 0.0 if self.optimizer else 1.0
+        if link.of is not None:
+            x, w = z[link.of], link.weight
+            on = few(w, x)
+            if on:
+                add_rows(error.numpy(), *by_unit(*on, x.shape[-1]), w.mT.numpy())
+                increment_version(w)
+            else:
+                self.into(w).addmm_(error.mT, x, beta=keep)
+        if link.bias is not None:
+            self.into(link.bias).mul_(keep).add_(error.sum(0))
 
     def into(self, w: Tensor) -> Tensor:
         "Where a product is added."
@@ -337,12 +356,12 @@ class BatchPhase(Phase):
         z, s = buffers.z, buffers.s[self.chain.way]
         if isinstance(start, Tensor):
             z[0].copy_(start)
-        for link in self.chain.links:
-            self.decide_(link, rule, _logits_(link, z, s[link.to]), z[link.to])
+        for link in self.pupil.links:
+            self.decide_(link, rule, logits_(link, z, s[link.to]), z[link.to])
         self.pupil.seen = self.pupil.versions(z)
         return z
 
-    def decide_(self, link: Link, rule: Rule, s: Tensor, z: Tensor) -> None:
+    def decide_(self, link: Weights, rule: Rule, s: Tensor, z: Tensor) -> None:
         "Fill in the pattern of the layer that a link predicts."
         if rule is sample or link.of is None:
             toss_(s, z, self.uniforms)
@@ -352,7 +371,7 @@ class BatchPhase(Phase):
 
     def log_prob(self, z: list[Tensor]) -> Tensor:
         total, s = z[0].new_zeros(len(z[0])), self.pupil.logits(z)
-        for link in self.chain.links:
+        for link in self.pupil.links:
             log_prob_(s[link.to], z[link.to], total)
         return total
 
