@@ -280,7 +280,7 @@ PANELS = {
 
 
 def panels(machine: HelmholtzMachine, patterns: Patterns) -> pd.DataFrame:
-    "Of the exact report what Figure 3 shows."
+    "Of the exact report what Figure 3 shows, and the maps below."
     report = exact_report(machine, patterns)
     return report[wide_names(report).isin(PANELS)]
 
@@ -427,18 +427,19 @@ def noise_runs(seeds: int = 16) -> list[Run]:
 
 # %% ../../nbs/15_comparison.ipynb #13-65a
 def interleave_runs(seeds: int = 16) -> list[Run]:
-    """Either form of MIM in every so many-th step on two worlds,
-    perturbation at several rates on one; the rarest is as good as never."""
+    """Either form of MIM in every so many-th step on two worlds, and as often as in
+    the tables on the third; perturbation at several rates on one;
+    the rarest is as good as never."""
     often = (1, 2, 5, 10, 20, 50, 100)
     mim = Run(scheme="mim", epochs=200, seeds=seeds, records=5, span=50)
-    worlds = mim, replace(mim, data="heartbeat")
+    worlds = {"well-formed": often, "heartbeat": often, "shifts": (5, 10)}
     forms = [
-        replace(world, scheme=form, every=every)
-        for form in ("mim", "categorical")
-        for world in worlds
-        for every in often
+        replace(mim, scheme=form, data=data, every=every)
+        for data, everys in worlds.items()
+        for form in ("categorical", "mim")
+        for every in everys
     ]
-    never = [replace(world, every=10**9) for world in worlds]
+    never = [replace(mim, data=data, every=10**9) for data in list(worlds)[:2]]
     flips = [
         replace(mim, scheme="flip", every=every, rate=rate)
         for rate in (0.05, 0.25, 0.5)
@@ -449,7 +450,7 @@ def interleave_runs(seeds: int = 16) -> list[Run]:
 
 EXPERIMENTS: dict[str, tuple[Callable, Callable]] = {
     "worlds": (table_runs, table_report),
-    "ablation": (ablation_runs, exact_report),
+    "ablation": (ablation_runs, panels),
     "noise": (noise_runs, exact_report),
     "interleave": (interleave_runs, partial(exact_report, largest=30)),
 }
