@@ -15,17 +15,27 @@ import time
 from pathlib import Path
 
 from helmholtz_mim.cli import alone
-from helmholtz_mim.experiments.comparison import complete_small, small_results
+from helmholtz_mim.experiments.comparison import dynamics, perform, small_results
 from helmholtz_mim.store import digest
 
 ROOT = Path(__file__).parent.parent
 STORED, BESIDE = Path("results"), Path("_build/results")
+PROCESSES = 2
 
 
 def beside() -> Path:
     """Where results are made: a folder of its own for every state of the package."""
     code = sorted((ROOT / "helmholtz_mim").rglob("*.py"))
     return BESIDE / digest(*(path.read_bytes() for path in code))
+
+
+def complete(name: str, folder: Path) -> None:
+    """Perform what is missing of a part."""
+    if name == "dynamics":  # whose runs go on from the machines of the first
+        dynamics(folder / name, processes=PROCESSES)
+    else:
+        store, runs = small_results(folder)[name]
+        store.complete(runs, perform, processes=PROCESSES)
 
 
 def timed(perform, *arguments) -> tuple[float, float]:
@@ -68,14 +78,14 @@ def main(arguments: list[str]) -> int:
     for name in chosen.parts or small_results(STORED):
         with alone(made / name):
             print(f"{name}: {len(small_results(made)[name][1])} runs", end=", ", flush=True)
-            wall, cpu = timed(complete_small, name, made)
+            wall, cpu = timed(complete, name, made)
         found = differences(made / name, STORED / name)
         print(f"{wall:.0f} s ({cpu:.0f} s of processors): {f'{len(found)} files differ' if found else 'as stored'}", flush=True)
         different += [f"{name}/{file}" for file in found]
         if found and not chosen.check:
             take_place(made / name, STORED / name)
     shutil.rmtree(made)
-    print(f"{time.perf_counter() - begun:.0f} s in all", *different, sep="\n  ")
+    print(f"{time.perf_counter() - begun:.0f} s in all", *(different if chosen.check else ()), sep="\n  ")
     return bool(different and chosen.check)
 
 

@@ -4,7 +4,7 @@
 __all__ = ['SCHEMES', 'OUTSIDE', 'PANELS', 'PATTERNS', 'EXPERIMENTS', 'Scheme', 'find_scheme', 'scheme', 'label', 'printed',
            'Run', 'execute', 'nothing', 'worlds_store', 'perform', 'table_report', 'liu_columns', 'train_with_mim',
            'panels', 'draw_dynamics', 'dynamics_runs', 'dynamics', 'table_runs', 'ablation_runs', 'noise_runs',
-           'interleave_runs', 'small_results', 'complete_small', 'small_files']
+           'interleave_runs', 'small_results', 'small_files']
 
 # %% ../../nbs/15_comparison.ipynb #13-02
 import inspect
@@ -464,15 +464,6 @@ def small_results(folder: Path) -> dict[str, tuple[Store, list[Run]]]:
         name: (worlds_store(folder / name, report), runs())
         for name, (runs, report) in EXPERIMENTS.items()
     }
-
-
-def complete_small(name: str, folder: Path, processes: int = 2) -> None:
-    "Perform what is missing of one of them."
-    if name == "dynamics":
-        dynamics(folder / name, processes=processes)
-    else:
-        store, runs = small_results(folder)[name]
-        store.complete(runs, perform, processes=processes)
 
 
 def small_files(folder: Path) -> set[Path]:
