@@ -26,7 +26,7 @@ TEST_TOOLS := $(shell grep -E '^(pytest|pytest-xdist|nbval|hypothesis|PyYAML|set
 REPOSITORY := book structure reference package tools
 
 .DEFAULT_GOAL := help
-.PHONY: help book test second seeds oldest newest fuzz export run figures lint types sync check bench mutants wheel lock clean
+.PHONY: help book test second seeds oldest newest fuzz export run figures results lint types sync check bench mutants wheel lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -40,6 +40,7 @@ help:
 	@echo "make export   write helmholtz_mim/ from the notebooks"
 	@echo "make run      execute the chapters in place (CHAPTERS=nbs/01_layers.ipynb for one)"
 	@echo "make figures  draw every picture in images/ again"
+	@echo "make results  every stored result of the small worlds from nothing (CHECK=1: compare only; PARTS=noise: some)"
 	@echo "make lint, make types, make bench, make wheel, make lock, make clean"
 
 # One environment for everything. torch goes first, alone and by exact version: an unpinned one brings gigabytes of GPU libraries.
@@ -53,7 +54,7 @@ $(READY): requirements-dev.lock settings.ini setup.py
 	@touch $@
 
 # One thread per process: chapters run side by side, and sums come out in the same order everywhere.
-book run test second seeds oldest fuzz mutants: export OMP_NUM_THREADS := 1
+book run test second seeds oldest fuzz mutants results: export OMP_NUM_THREADS := 1
 
 book: $(READY)
 	@rm -rf _build/source _build/book && mkdir -p _build/source && cp -r $(BOOK) _build/source
@@ -131,6 +132,9 @@ run: $(READY)
 
 figures: $(READY)
 	$(BIN)/helmholtz-mim figure all --out images --force
+
+results: $(READY)
+	@$(BIN)/python tools/results.py $(if $(CHECK),--check) $(PARTS)
 
 bench: $(READY)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

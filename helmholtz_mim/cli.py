@@ -35,12 +35,10 @@ from matplotlib.figure import Figure as Picture
 from .checkpoint import Checkpoint
 from .data.worlds import SIZES, DATASETS, well_formed
 from .experiments.collapse import draw_layers, train_by_the_book
-from .experiments.comparison import PANELS, SCHEMES, ablation_runs
+from .experiments.comparison import EXPERIMENTS, PANELS, SCHEMES
 from .experiments.comparison import draw_dynamics, dynamics, find_scheme
-from .experiments.comparison import interleave_runs, noise_runs, perform
-from .experiments.comparison import printed, scheme, table_report
-from .experiments.comparison import table_runs, train_with_mim
-from .experiments.comparison import worlds_store
+from .experiments.comparison import perform, printed, scheme
+from .experiments.comparison import train_with_mim, worlds_store
 from .records import against, per_seed, mean_interval
 from .patterns import Patterns
 from .arguments import named, memory
@@ -658,10 +656,7 @@ def _experiment_static(folder: Path, resume: bool, seeds: int = 3) -> pd.DataFra
 
 
 TABLES: dict[str, Callable] = {
-    "worlds": partial(experiment, table_runs, table_report),
-    "ablation": partial(experiment, ablation_runs, exact_report),
-    "noise": partial(experiment, noise_runs, exact_report),
-    "interleave": partial(experiment, interleave_runs, table_report),
+    **{name: partial(experiment, *one) for name, one in EXPERIMENTS.items()},
     "mnist": _experiment_online,
     "static": _experiment_static,
 }

@@ -14,7 +14,8 @@ from helmholtz_mim.cli import main
 from helmholtz_mim.experiments import comparison
 from helmholtz_mim.experiments.comparison import PANELS, Run, draw_dynamics, dynamics, execute, find_scheme, label
 from helmholtz_mim.experiments.comparison import liu_columns, perform, scheme, table_report, worlds_store
-from helmholtz_mim.records import against, per_seed
+from helmholtz_mim.experiments.comparison import dynamics_runs, interleave_runs, panels
+from helmholtz_mim.records import against, per_seed, wide_names
 from helmholtz_mim.measures.meaning import causal, complement, predictive
 
 
@@ -23,11 +24,14 @@ def execute_all(runs, folder, report=exact_report):
     return worlds_store(folder, report).complete(runs, perform)
 
 
+SMALL = dict(seeds=3, pretrain=4, epochs=6, reports=3)
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A tiny Figure 3 and its folder."""
     folder = tmp_path_factory.mktemp("dynamics")
-    return folder, dynamics(folder, seeds=3, pretrain=4, epochs=6, reports=3, processes=1)
+    return folder, dynamics(folder, **SMALL, processes=1)
 
 
 def test_dynamics_goes_on_from_the_same_machines(small):
@@ -168,6 +172,32 @@ def test_two_runs_are_never_pooled_into_one_row(tmp_path):
         per_seed(table, ["scheme"])
     apart = per_seed(table, ["scheme", "batch", "lr"])
     assert len(apart) == 4 and set(zip(apart.batch, apart.lr, strict=True)) == {(100, 0.1), (300, 0.3)}
+
+
+def test_batches_of_one_ratio_are_never_pooled_into_one_comparison(tmp_path):
+    """As in the table of pairs of runs with equal lr × updates, where two ratios are reached by a batch and by single data."""
+    runs = [Run(scheme=name, epochs=1, seeds=2, batch=batch, lr=batch / 1000) for name in ("wake-sleep", "mim") for batch in (100, 300)]
+    seeds = per_seed(execute_all(runs, tmp_path), ["scheme", "batch", "lr"])
+    assert (seeds.lr / seeds.batch).round(9).nunique() == 1
+    with pytest.raises(ValueError, match="add batch, lr to the columns"):
+        against(seeds, "KL.recognition.0")
+    for batch in (100, 300):
+        assert against(seeds[seeds.batch == batch], "KL.recognition.0")["seeds"].eq(2).all()
+
+
+def test_figure_3_keeps_what_it_shows(small):
+    machine, rhythms = HelmholtzMachine((12, 10, 8, 6, 3)), well_formed(12)
+    assert set(wide_names(panels(machine, rhythms))) == set(PANELS)
+    assert set(worlds_store(small[0], panels).table(dynamics_runs(small[0], **SMALL))) >= set(PANELS)
+
+
+def test_the_two_forms_of_mim_are_swept_over_the_same_turns():
+    runs = interleave_runs()
+    assert len(set(runs)) == len(runs)
+    turns = {form: {(run.data, run.every) for run in runs if run.scheme == form and run.every <= 100} for form in ("mim", "categorical")}
+    assert turns["mim"] == turns["categorical"] and len(turns["mim"]) == 16
+    alike = {replace(run, scheme="", every=0) for run in runs if run.scheme != "flip"}
+    assert len(alike) == 3, "the world, and nothing else, besides the form and its turns"
 
 
 def test_the_printed_table_keeps_runs_apart_and_names_schemes(tmp_path):

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from helmholtz_mim import FactorialMIM, Flip, exact_report, store
-from helmholtz_mim.experiments.comparison import Run, ablation_runs, dynamics_runs, interleave_runs, noise_runs
-from helmholtz_mim.experiments.comparison import table_report, table_runs, worlds_store
+from helmholtz_mim.experiments.comparison import Run, small_files, small_results
 from helmholtz_mim.rules.factorial import leave_one_out, self_consistent
 from helmholtz_mim.experiments.online import EDGES, OnlineRun, online_runs, online_store, pyramid_runs
 from helmholtz_mim.experiments.static import FURTHER, QUALITY, SWITCHES, StaticRun, long_runs, search_runs
@@ -172,10 +171,8 @@ KINDS = ("csv", "csv.gz", "quality.csv", "history.csv", "dreams.safetensors", "s
 
 def test_every_stored_result_is_found_and_no_other_is_there():
     """A key that changed, by a field, a class or a measure that was renamed, would lose hours of work."""
-    dynamics, static = RESULTS / "dynamics", RESULTS / "static"
-    small = {"worlds": (table_runs(), table_report), "ablation": (ablation_runs(), exact_report), "noise": (noise_runs(), exact_report)}
-    small |= {"interleave": (interleave_runs(), table_report), "dynamics": (dynamics_runs(dynamics), exact_report)}
-    stores = [(worlds_store(RESULTS / name, report), runs) for name, (runs, report) in small.items()]
+    static = RESULTS / "static"
+    stores = list(small_results(RESULTS).values())
     stores += [(online_store(RESULTS / "mnist", "quality.csv"), [*online_runs(), *pyramid_runs(), EDGES])]
     stores += [(static_store(static), [*static_runs(), *long_runs(), *SWITCHES, FURTHER, QUALITY])]
     stores += [(static_store(static / "search"), [*search_runs(), *shape_runs()])]
@@ -183,6 +180,13 @@ def test_every_stored_result_is_found_and_no_other_is_there():
         assert place.finished(runs)
     found = {place.path(run, kind) for place, runs in stores for run in runs for kind in KINDS}
     assert {path for path in RESULTS.rglob("*") if path.is_file()} <= found
+
+
+def test_what_make_results_makes_is_what_is_stored_of_the_small_worlds():
+    folders = [RESULTS / name for name in small_results(RESULTS)]
+    assert small_files(RESULTS) == {path for folder in folders for path in folder.iterdir()}
+    others = {path.name for path in RESULTS.iterdir()} - {folder.name for folder in folders}
+    assert others == {"mnist", "static"}, "what takes longer, and is made by commands of its own"
 
 
 # Things in words

@@ -1,5 +1,6 @@
 """What runs chapters and tests: a failing chapter keeps what it had and is named, the book is built all the same."""
 
+import gzip
 import json
 import os
 import shutil
@@ -18,9 +19,10 @@ sys.path.insert(0, str(ROOT / "tools"))
 import clean_nbs
 import execute
 import mutants
-
-
+import results
 import ruler
+from helmholtz_mim.experiments import comparison
+from helmholtz_mim.measures.exact import exact_report
 
 
 def notebook(path, *sources):
@@ -217,3 +219,62 @@ def test_the_ruler_lists_chapters_a_total_and_what_is_missing(tmp_path, capsys):
     assert lines[1].split() == ["01_one", "6", "33%", "33%"] and lines[-1].split() == ["all", "6", "33%", "33%"]
     assert "    late: not shown, not asserted" in lines and "    shown: not asserted" in lines
     assert not any(line.strip().startswith(("Both", "_private", "method", "CONSTANT")) for line in lines)
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """One part of one short run, which has been made once; its table."""
+    runs = [comparison.Run(epochs=1, batch=905, seeds=1)]
+    monkeypatch.setitem(comparison.EXPERIMENTS, "noise", (lambda: runs, exact_report))
+    monkeypatch.setattr(results, "STORED", tmp_path / "results")
+    monkeypatch.setattr(results, "BESIDE", tmp_path / "beside")
+    assert results.main(["noise"]) == 0
+    (table,) = (tmp_path / "results/noise").iterdir()
+    return table
+
+
+def test_results_made_again_are_as_stored(tiny, capsys):
+    assert results.main(["noise", "--check"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("noise: 1 runs, ") and "as stored" in told and not list(results.BESIDE.iterdir())
+
+
+def test_a_result_that_differs_is_named_by_a_check_and_otherwise_replaced(tiny, capsys):
+    good, stale = tiny.read_bytes(), tiny.with_name("stale.csv.gz")
+    tiny.write_bytes(gzip.compress(gzip.decompress(good).replace(b"1", b"2")))
+    stale.write_bytes(good)
+    bad = tiny.read_bytes()
+    assert results.main(["noise", "--check"]) == 1
+    assert "2 files differ\n" in (told := capsys.readouterr().out) and f"noise/{tiny.name}" in told and "noise/stale.csv.gz" in told
+    assert tiny.read_bytes() == bad and stale.exists()
+    assert results.main(["noise"]) == 0
+    assert tiny.read_bytes() == good and not stale.exists()
+
+
+def test_how_a_result_is_packed_is_no_difference(tiny):
+    tiny.write_bytes(gzip.compress(gzip.decompress(tiny.read_bytes()), 1, mtime=7))
+    assert results.main(["noise", "--check"]) == 0
+
+
+def test_results_that_were_interrupted_go_on_unless_the_code_has_changed(tiny, monkeypatch):
+    shutil.copytree(tiny.parent, results.beside() / "noise")
+    monkeypatch.setattr(comparison, "execute", None)  # not to be called again
+    assert results.main(["noise", "--check"]) == 0
+    shutil.copytree(tiny.parent, results.beside() / "noise")
+    monkeypatch.setattr(results, "ROOT", results.BESIDE)
+    with pytest.raises(TypeError, match="not callable"):
+        results.main(["noise", "--check"])
+
+
+def test_a_part_that_is_none_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        results.main(["nose"])
+    assert "there is no part nose" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line, called", [([], ""), (["CHECK=1"], "--check"), (["PARTS=noise"], "noise")])
+def test_results_are_made_by_one_command(line, called):
+    command = ["make", "--dry-run", "--old-file", ".venv/ready", "results", *line]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert told.split() == [".venv/bin/python", "tools/results.py", *called.split()]
