@@ -15,7 +15,7 @@ NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 CHAPTERS = [p for p in NOTEBOOKS if re.match(r"\d\d[a-z]?_", p.name)]
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "_modidx.py")
 ROOMS = """
-    arguments files layers patterns machine chains rule wake sleep streams protocol pushforward records store
+    arguments files elementary layers patterns machine chains rule wake sleep streams protocol pushforward records store
     data rules methods engines training checkpoint measures figures interactive experiments cli
 """.split()  # the wings of the house and the modules beside them: each may use those before it
 

@@ -11,7 +11,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator
 
-import numpy as np
 from jaxtyping import Float
 import torch
 from torch import Tensor
