@@ -126,6 +126,24 @@ def test_same_coins_same_weights(core, name, every, engine, epochs):
     assert np.abs(up).max() > 0.5
 
 
+def test_sigmoid_has_ten_digits_everywhere(core):
+    x = np.concatenate([np.linspace(-30, 30, 20_001), [-1e9, -31, 31, 1e9, np.log(3)]])
+    js = core.evaluate("(x) => x.map((s) => core.sigmoid(s, new core.Machine([2, 1]).grid))", x.tolist())
+    assert np.abs(np.array(js) - torch.from_numpy(x).sigmoid().numpy()).max() < 1e-10
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 9])
+def test_pushed_rows_are_a_mixture_of_tables(core, rows):
+    """Whether or not the rows fill the blocks of four, and with rows of no weight among them."""
+    rng = np.random.default_rng(rows)
+    s, p = rng.normal(size=(rows, 3)), rng.random(rows)
+    p[1:-1:3] = 0
+    states, fires = np.arange(8)[:, None] >> np.arange(2, -1, -1) & 1, 1 / (1 + np.exp(-s[:, None]))
+    expected = p @ np.where(states, fires, 1 - fires).prod(-1)
+    js = core.evaluate("([p, s]) => [...core.push(p, s, 3)]", [p.tolist(), s.ravel().tolist()])
+    assert np.abs(np.array(js) - expected).max() < 1e-12
+
+
 @pytest.mark.parametrize("scale", [0.0, 1.0, 4.0])
 def test_diagnostics_are_those_of_the_exact_report(core, random_machine, scale):
     rhythms = well_formed(12)

@@ -6,7 +6,7 @@ __all__ = ['BLOCK', 'signatures', 'update_nothing', 'callable_when_compiled', 'p
 
 # %% ../../nbs/29_compiled.ipynb #07-02
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from itertools import pairwise

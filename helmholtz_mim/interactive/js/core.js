@@ -52,6 +52,51 @@ export class Stream {
   }
 }
 
+/** σ(x) to ten digits, from a grid of its values: its derivatives are polynomials in itself, so three terms of Taylor's series are enough. */
+export function sigmoid(x, grid) {
+  const within = Math.min(Math.max(x, -31), 31), k = (64 * within + 2048.5) & 4095;
+  const h = within - (k / 64 - 32), s = grid[k], slope = s * (1 - s);
+  return s + h * slope * (1 + h * (0.5 - s + h * (1 / 6 - slope)));
+}
+
+/** Fill x with the inputs of n units: their bias and a row of weights for each unit that is on, two rows at a time. */
+export function listen(x, weights, on, count, n) {
+  const bias = weights.length - n, even = count & -2;
+  for (let j = 0; j < n; j++) x[j] = weights[bias + j];
+  for (let i = 0; i < even; i += 2) {
+    const a = on[i] * n, b = on[i + 1] * n;
+    for (let j = 0; j < n; j++) x[j] += weights[a + j] + weights[b + j];
+  }
+  if (even < count) for (let j = 0, a = on[even] * n; j < n; j++) x[j] += weights[a + j];
+}
+
+/** Toss the coins of a layer whose units hear x, with the uniforms from u[at]: its pattern z, the list of those on, and their number. */
+export function toss(x, grid, u, at, z, on) {
+  let count = 0;
+  for (let j = 0; j < z.length; j++) {
+    const fires = Math.ceil(sigmoid(x[j], grid) - u[at + j]) | 0; // u < p, without a branch that nobody can foresee
+    z[j] = fires;
+    on[count] = j;
+    count += fires;
+  }
+  return count;
+}
+
+/** One step of the delta rule towards the pattern z, for units that hear x: changes the rows of the inputs that are on. */
+export function teach(x, grid, weights, on, count, z, lr) {
+  const n = z.length, even = count & -2;
+  for (let j = 0; j < n; j++) x[j] = lr * (z[j] - sigmoid(x[j], grid));
+  for (let i = 0; i < even; i += 2) {
+    const a = on[i] * n, b = on[i + 1] * n;
+    for (let j = 0; j < n; j++) {
+      const step = x[j];
+      weights[a + j] += step;
+      weights[b + j] += step;
+    }
+  }
+  if (even < count) for (let j = 0, a = on[even] * n; j < n; j++) weights[a + j] += x[j];
+}
+
 /** A Helmholtz machine without biases but the prior's; a block of weights has one row for each input, and then the bias. */
 export class Machine {
   constructor(sizes) {
@@ -62,8 +107,12 @@ export class Machine {
     this.z = sizes.map((n) => new Uint8Array(n)); // the pattern of each layer
     this.p = sizes.map((n) => new Float64Array(n)); // the probability that its units fire
     this.u = sizes.map((n) => new Float64Array(n)); // the uniforms that decided
-    this.on = sizes.map((n) => new Int32Array(n)); // which units fire
-    this.count = new Int32Array(sizes.length); // and how many
+    this.on = [...sizes, 0].map((n) => new Int32Array(n)); // which units fire; above the top there is none
+    this.count = new Int32Array(sizes.length + 1); // and how many
+    this.grid = Float64Array.from({ length: 4096 }, (_, k) => 1 / (1 + Math.exp(32 - k / 64))); // σ from -32 to 32
+    this.x = new Float64Array(Math.max(...sizes)); // what the units of a layer hear
+    this.downward = new Float64Array(sizes.reduce((a, b) => a + b)); // the uniforms of a dream
+    this.upward = this.downward.subarray(sizes[0]); // and of a day
   }
 
   /** List the units of a layer that are on. */
@@ -77,36 +126,19 @@ export class Machine {
     this.count[layer] = count;
   }
 
-  /** The probabilities of a layer, given the pattern of its input layer (none for the prior). */
+  /** Fill x with what the units of a layer hear from its input layer (the prior's: from none). */
+  listen(weights, input, layer) {
+    listen(this.x, weights, this.on[input], this.count[input], this.sizes[layer]);
+  }
+
+  /** The probabilities of a layer, given the pattern of its input layer. */
   predict(weights, input, layer) {
-    const p = this.p[layer], n = p.length, bias = weights.length - n;
-    for (let j = 0; j < n; j++) p[j] = weights[bias + j];
-    if (input <= this.top) {
-      const on = this.on[input], count = this.count[input];
-      for (let i = 0; i < count; i++) {
-        const row = on[i] * n;
-        for (let j = 0; j < n; j++) p[j] += weights[row + j];
-      }
-    }
-    for (let j = 0; j < n; j++) p[j] = 1 / (1 + Math.exp(-p[j]));
+    const p = this.p[layer];
+    this.listen(weights, input, layer);
+    for (let j = 0; j < p.length; j++) p[j] = sigmoid(this.x[j], this.grid);
   }
 
-  /** One step of the delta rule for the same weights, towards the pattern of the layer. */
-  learn(weights, input, layer, lr) {
-    this.predict(weights, input, layer);
-    const p = this.p[layer], z = this.z[layer], n = p.length;
-    for (let j = 0; j < n; j++) p[j] = lr * (z[j] - p[j]);
-    if (input > this.top) for (let j = 0; j < n; j++) weights[j] += p[j];
-    else {
-      const on = this.on[input], count = this.count[input];
-      for (let i = 0; i < count; i++) {
-        const row = on[i] * n;
-        for (let j = 0; j < n; j++) weights[row + j] += p[j];
-      }
-    }
-  }
-
-  /** Decide the pattern of a layer: by coins, or by a rule. */
+  /** Decide the pattern of a layer from its probabilities: by coins, or by a rule. */
   decide(layer, stream, rule) {
     const p = this.p[layer], z = this.z[layer], u = stream.fill(this.u[layer]);
     if (rule) rule.decide(layer, p, u, z);
@@ -114,26 +146,43 @@ export class Machine {
     this.list(layer);
   }
 
+  /** Both at once by coins, with the uniforms from u[at]. */
+  draw(weights, input, layer, u, at) {
+    this.listen(weights, input, layer);
+    this.count[layer] = toss(this.x, this.grid, u, at, this.z[layer], this.on[layer]);
+    return at + this.sizes[layer];
+  }
+
+  /** One step of the delta rule, towards the pattern of the layer. */
+  learn(weights, input, layer, lr) {
+    this.listen(weights, input, layer);
+    teach(this.x, this.grid, weights, this.on[input], this.count[input], this.z[layer], lr);
+  }
+
   /** Patterns upward from a datum. */
   wake(bits, stream, rule) {
-    this.z[0].set(bits);
+    const z = this.z[0];
+    for (let j = 0; j < z.length; j++) z[j] = bits[j];
     this.list(0);
-    for (let l = 1; l <= this.top; l++) {
+    if (rule) for (let l = 1; l <= this.top; l++) {
       this.predict(this.recognition[l - 1], l - 1, l);
       this.decide(l, stream, rule);
+    } else {
+      const u = stream.fill(this.upward);
+      for (let l = 1, at = 0; l <= this.top; l++) at = this.draw(this.recognition[l - 1], l - 1, l, u, at);
     }
   }
 
   /** Patterns downward from the prior. */
   dream(stream) {
-    for (let l = this.top; l >= 0; l--) {
-      this.predict(this.generative[l], l + 1, l);
-      this.decide(l, stream);
-    }
+    const u = stream.fill(this.downward);
+    for (let l = this.top, at = 0; l >= 0; l--) at = this.draw(this.generative[l], l + 1, l, u, at);
   }
 
   learnGenerative(lr) {
-    for (let l = 0; l <= this.top; l++) this.learn(this.generative[l], l + 1, l, lr);
+    for (let l = 0; l < this.top; l++) this.learn(this.generative[l], l + 1, l, lr);
+    const prior = this.generative[this.top], z = this.z[this.top];
+    for (let j = 0; j < z.length; j++) prior[j] += lr * (z[j] - sigmoid(prior[j], this.grid));
   }
 
   learnRecognition(lr) {
@@ -245,9 +294,9 @@ export function logits(weights, inputs, n, data = null) {
   return s;
 }
 
-/** Probabilities of the patterns of units `first` to `last`, given row k of the logits s: fills `out`. */
-export function table(s, k, n, first, last, out) {
-  out[0] = 1;
+/** Probabilities of the patterns of units `first` to `last`, given row k of the logits s, times `scale`: fills `out`. */
+export function table(s, k, n, first, last, out, scale = 1) {
+  out[0] = scale;
   for (let j = first, size = 1; j < last; j++, size *= 2) {
     const x = s[k * n + j], e = Math.exp(-Math.abs(x)), likely = 1 / (1 + e);
     const on = x > 0 ? likely : e * likely, off = x > 0 ? e * likely : likely;
@@ -258,20 +307,29 @@ export function table(s, k, n, first, last, out) {
   }
 }
 
-/** The distribution of n units whose inputs are row k of s with probability p[k]; a product of half-width tables. */
+/** The distribution of n units whose inputs are row k of s with probability p[k]; a product of half-width tables, four rows at a time. */
 export function push(p, s, n) {
-  const half = n >> 1, wide = 2 ** (n - half), out = new Float64Array(2 ** n);
-  const left = new Float64Array(2 ** half), right = new Float64Array(wide);
+  const half = n >> 1, out = new Float64Array(2 ** n), tables = (n) => [0, 1, 2, 3].map(() => new Float64Array(2 ** n));
+  const left = tables(half), right = tables(n - half);
+  let held = 0;
   for (let k = 0; k < p.length; k++) {
     if (p[k] === 0) continue;
-    table(s, k, n, 0, half, left);
-    table(s, k, n, half, n, right);
-    for (let a = 0, at = 0; a < left.length; a++, at += wide) {
-      const w = p[k] * left[a];
-      for (let b = 0; b < wide; b++) out[at + b] += w * right[b];
-    }
+    table(s, k, n, 0, half, left[held], p[k]);
+    table(s, k, n, half, n, right[held]);
+    if (++held === 4) (held = 0), addProducts(out, left, right);
   }
+  left.slice(held).forEach((rest) => rest.fill(0));
+  addProducts(out, left, right);
   return out;
+}
+
+/** Add the outer products of four pairs of tables to out, which is so read and written a quarter as often. */
+export function addProducts(out, [a, b, c, d], [e, f, g, h]) {
+  for (let i = 0, at = 0; i < a.length; i++) {
+    const w = a[i], x = b[i], y = c[i], z = d[i];
+    for (let j = 0; j < e.length; j++) out[at + j] += w * e[j] + x * f[j] + (y * g[j] + z * h[j]);
+    at += e.length;
+  }
 }
 
 /** How often each of n units is on. */
