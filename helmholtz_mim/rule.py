@@ -44,7 +44,7 @@ class Rule:
     everything but the decision has a default."""
 
     deterministic = False  # whether it needs no uniform numbers
-    estimate_every = 1  # epochs from one `begin` to the next
+    estimate_every = 1  # data from one `begin` to the next, rounded up to epochs
 
     def __call__(self, layer: int, p: Units, u: Units) -> Units:
         "Bits from probabilities p and as many uniform numbers."

@@ -222,10 +222,10 @@ def _go(
         range(trainer.done + 1, s.config.epochs + 1), "training", "epoch"
     ):
         for rule, chain in begins:
-            if (epoch - 1) % rule.estimate_every == 0:
+            if (epoch - 1) % _epochs(rule, s.patterns) == 0:
                 rule.begin(chain, s.patterns, s.optimizer.rate(s.config), s.turns)
         due = epoch % s.config.report_every == 0 or epoch == s.config.epochs
-        looked_at = any(epoch % rule.estimate_every == 0 for rule, _ in begins)
+        looked_at = any(epoch % _epochs(rule, s.patterns) == 0 for rule, _ in begins)
         if due or checkpoint or looked_at:
             _advance_to(epoch, s.machine, trainer)
         if due:
@@ -237,6 +237,11 @@ def _go(
                 return
         if checkpoint:
             checkpoint(run)
+
+
+def _epochs(rule: Rule, patterns: Patterns) -> int:
+    "How many epochs go by from one estimate of a rule to the next."
+    return -(-rule.estimate_every // patterns.epoch)
 
 
 def _advance_to(epoch: int, machine: HelmholtzMachine, trainer: Trainer) -> None:

@@ -91,10 +91,10 @@ def categorical_entropy_after(
 
 # %% ../../nbs/13_categorical.ipynb #11-15
 class Estimated(Remembering):
-    """A rule whose memory is estimated, before every so many epochs,
+    """A rule whose memory is estimated now and then,
     from the distributions of the layers along its chain, and kept up between."""
 
-    def __init__(self, epsilon: float | None = None, estimate_every: int = 10):
+    def __init__(self, epsilon: float | None = None, estimate_every: int = 1):
         self.estimate_every = whole("estimate_every", estimate_every)
         if epsilon is not None and not 0 < number(epsilon) < 1:
             raise ValueError(
@@ -194,7 +194,7 @@ class CategoricalMIM(Estimated):
         sharpness: float = math.inf,
         # the step size; estimated from the learning rate if left out
         epsilon: float | None = None,
-        estimate_every: int = 10,  # epochs; 1 in Liu's notebooks
+        estimate_every: int = 1,  # data; before each epoch that begins thereafter
     ):
         super().__init__(epsilon, estimate_every)
         if not 0 <= number(share) <= 1 or not number(sharpness) > 0:
