@@ -14,7 +14,7 @@ from helmholtz_mim.cli import main
 from helmholtz_mim.experiments import comparison
 from helmholtz_mim.experiments.comparison import PANELS, Run, draw_dynamics, dynamics, execute, find_scheme, label
 from helmholtz_mim.experiments.comparison import liu_columns, perform, scheme, table_report, worlds_store
-from helmholtz_mim.experiments.comparison import dynamics_runs, interleave_runs, panels
+from helmholtz_mim.experiments.comparison import dynamics_runs, interleave_runs, nothing, panels
 from helmholtz_mim.records import against, per_seed, wide_names
 from helmholtz_mim.measures.meaning import causal, complement, predictive
 
@@ -222,6 +222,13 @@ def test_every_scheme_trains_by_its_name(name):
     machine, table = execute(Run(scheme=name, epochs=1, every=2, seeds=2))
     assert machine.generative[0].weight.abs().sum() > 0
     assert table["KL.recognition.0"].iloc[-1] < table["KL.recognition.0"].iloc[0]
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_every_scheme_trains_on_a_world_whose_patterns_are_too_wide_for_a_table(name):
+    """The heartbeat's twenty units: a rule that keeps a table for each state of a layer has none for the data."""
+    machine, _ = execute(Run("heartbeat", name, epochs=1, every=2, seeds=1), nothing)
+    assert machine.generative[0].weight.abs().sum() > 0
 
 
 def test_schemes_are_fresh_and_found_by_name():

@@ -122,7 +122,7 @@ def fitting(kernel: Kernel, chain: Chain) -> tuple[np.ndarray, np.ndarray]:
             and memory.shape[1] >= starts[-1]
         )
         fits &= all(
-            r >= kernel.width(n) or not (r or l in decides)
+            not (r or l in decides) or r >= kernel.width(n)
             for l, (r, n) in enumerate(zip(slices, sizes))
         )
     if not fits:
