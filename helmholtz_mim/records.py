@@ -13,8 +13,8 @@ from .arguments import shown
 # %% ../nbs/32_records.ipynb #c-05
 def tidy_frame(rows) -> pd.DataFrame:
     "Long table from tuples (direction, layer, measure, value per replica)."
-    direction, layer, measure, values = zip(*rows, strict=True)
-    values = [torch.as_tensor(v).flatten().double().cpu() for v in values]
+    direction, layer, measure, given = zip(*rows, strict=True)
+    values = [torch.as_tensor(v).flatten().double().cpu() for v in given]
     counts = [len(v) for v in values]
     return pd.DataFrame({
         "step": 0,

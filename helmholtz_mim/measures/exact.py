@@ -72,12 +72,12 @@ def _rows(machine: HelmholtzMachine, patterns: Patterns):
     for l, (rise, fall) in enumerate(
         zip(up(machine).links, reversed(down(machine).links))
     ):
-        for way, link, h, states in [
+        for way, link, entropies, states in [
             ("recognition", rise, h_awake, awake), ("generative", fall, h_asleep, asleep)
         ]:
             x, weights = inputs_of(link, states, patterns)
             noise = _conditional_entropy(weights, link.layer, x)
-            yield way, l, "I", h[link.to] - noise
+            yield way, l, "I", entropies[link.to] - noise
     seen = torch.zeros(2 ** machine.sizes[0], dtype=torch.bool).index_fill_(
         0, encode(patterns.bits[patterns.weights > 0]), True
     )
