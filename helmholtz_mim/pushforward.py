@@ -123,7 +123,10 @@ def log_kl(
 
 def _weighted(log_p, value):
     p = log_p.exp()
-    return torch.where(p > 0, p * value, 0.0).sum(-1)
+    total = (p * value).sum(-1)
+    if total.isnan().any():  # 0 · ∞ counts as 0
+        total = torch.where(p > 0, p * value, 0.0).sum(-1)
+    return total
 
 # %% ../nbs/09_pushforward.ipynb #08-14
 BLOCK = 2**18  # entries of a table held at a time

@@ -13,13 +13,17 @@ from .arguments import shown
 # %% ../nbs/32_records.ipynb #c-05
 def tidy_frame(rows) -> pd.DataFrame:
     "Long table from tuples (direction, layer, measure, value per replica)."
-    columns = ["step", "replica", "layer", "direction", "measure", "value"]
-    table = [
-        (0, replica, layer, direction, measure, value)
-        for direction, layer, measure, values in rows
-        for replica, value in enumerate(torch.as_tensor(values).flatten().tolist())
-    ]
-    return pd.DataFrame(table, columns=columns)
+    direction, layer, measure, given = zip(*rows, strict=True)
+    values = [torch.as_tensor(v).flatten().double().cpu() for v in given]
+    counts = [len(v) for v in values]
+    return pd.DataFrame({
+        "step": 0,
+        "replica": np.concatenate([np.arange(n) for n in counts]),
+        "layer": np.repeat(layer, counts),
+        "direction": np.repeat(direction, counts),
+        "measure": np.repeat(measure, counts),
+        "value": torch.cat(values).numpy(),
+    })
 
 # %% ../nbs/32_records.ipynb #c-09
 def intervals(report: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from helmholtz_mim import (
     channel,
     clamped_kl,
     downward,
+    down,
     dream,
     encode,
     entropy,
@@ -32,6 +33,7 @@ from helmholtz_mim import (
     wake,
     well_formed,
 )
+from helmholtz_mim.layers import logit_entropy
 from helmholtz_mim.pushforward import push, push_in_logs
 
 SIZES = (4, 3, 2)
@@ -364,3 +366,22 @@ def test_reports_take_tables_of_bits(random_machine):
         exact_report(machine, bits, largest=None)
     with pytest.raises(ValueError, match="log_zero stands for the logarithm of zero"):
         clamped_kl(torch.ones(1), torch.ones(1), math.nan)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 3000.0])
+@pytest.mark.parametrize("replicas", [(), (2, 3)])
+def test_fast_reports_are_what_the_definitions_say(scale, replicas, random_machine):
+    """Entropies unit by unit, and distributions pushed in log space, without half tables."""
+    machine = random_machine((5, 4, 1, 3), bias=True, scale=scale, replicas=replicas)
+    report = exact_report(machine, Patterns(states(5)))
+    for way, pushed in (("recognition", upward(machine, states(5))), ("generative", downward(machine))):
+        for chain in (up(machine), down(machine)):
+            for layer, to, of in chain.links if chain.way == way else ():
+                if of is not None:
+                    s, p = layer.logits(states(machine.sizes[of])), pushed[of]
+                    out = push_in_logs(p.log(), s)
+                    assert_close(pushed[to], out.exp(), rtol=1e-12, atol=1e-14)
+                    noise = (p * logit_entropy(s).sum(-1)).sum(-1)
+                    rows = (report.measure == "I") & (report.direction == way) & (report.layer == min(to, of))
+                    expected = (entropy(out.exp()) - noise).flatten()
+                    assert_close(torch.tensor(report.value[rows].to_numpy()), expected, rtol=0, atol=1e-12)

@@ -326,3 +326,14 @@ def test_a_table_is_counted_where_the_layers_below_are_too_wide(replicas, random
         assert memory.table.shape == (*replicas, 2**units) and (memory.table * 1000 - (memory.table * 1000).round()).abs().max() < 1e-9
         assert_close(memory.table.sum(-1), torch.ones(replicas))
         assert_close(memory.usual, memory.table @ states(units))
+
+
+@pytest.mark.parametrize("weight", [40.0, 400.0])
+def test_steps_of_almost_certain_units_are_not_lost(weight):
+    """Towards its own answer a unit goes lr of the way times what is left, and so does it towards the other."""
+    layer = HelmholtzMachine((1, 1)).recognition[0]
+    layer.weight.fill_(weight)
+    step = local_step(layer, torch.ones(1, 1), torch.ones(1), 0.1)
+    left = math.exp(-weight)
+    expected = left * (0.1 + math.expm1(0.1)) / 2  # to first order in what is left
+    assert_close(step.item(), expected, rtol=1e-12, atol=0.0)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import number, shown
-from ..chains import Link, down, up
+from ..chains import down, up
 from ..layers import BinaryLayer, encode
 from ..machine import HelmholtzMachine, check_binary
 from ..patterns import Patterns, as_patterns
@@ -59,22 +59,25 @@ def exact_report(
 
 def _rows(machine: HelmholtzMachine, patterns: Patterns):
     awake, asleep = log_states(up(machine), patterns), log_states(down(machine))
-    for chain, states, others in (
-        (up(machine), awake, asleep),
-        (down(machine), asleep, awake),
+    h_awake, h_asleep = (list(map(log_entropy, states)) for states in (awake, asleep))
+    for l, n in enumerate(machine.sizes):
+        for way, h, log_p, log_q in [
+            ("recognition", h_awake[l], awake[l], asleep[l]),
+            ("generative", h_asleep[l], asleep[l], awake[l]),
+        ]:
+            yield way, l, "H", h
+            yield way, l, "H/max", h / (n * math.log(2))
+            yield way, l, "top", log_p.amax(-1).exp()
+            yield way, l, "KL", log_kl(log_p, log_q)
+    for l, (rise, fall) in enumerate(
+        zip(up(machine).links, reversed(down(machine).links))
     ):
-        h = [log_entropy(log_p) for log_p in states]
-        for l, n in enumerate(machine.sizes):
-            yield chain.way, l, "H", h[l]
-            yield chain.way, l, "H/max", h[l] / (n * math.log(2))
-            yield chain.way, l, "top", states[l].amax(-1).exp()
-            yield chain.way, l, "KL", log_kl(states[l], others[l])
-        for layer, to, of in chain.links:
-            if of is not None:
-                x, weights = inputs_of(Link(layer, to, of), states, patterns)
-                yield chain.way, min(to, of), "I", h[to] - _conditional_entropy(
-                    weights, layer, x
-                )
+        for way, link, entropies, states in [
+            ("recognition", rise, h_awake, awake), ("generative", fall, h_asleep, asleep)
+        ]:
+            x, weights = inputs_of(link, states, patterns)
+            noise = _conditional_entropy(weights, link.layer, x)
+            yield way, l, "I", entropies[link.to] - noise
     seen = torch.zeros(2 ** machine.sizes[0], dtype=torch.bool).index_fill_(
         0, encode(patterns.bits[patterns.weights > 0]), True
     )

@@ -23,8 +23,8 @@ from ..layers import BinaryLayer, Generator, binary_entropy, encode, states
 from ..layers import uniforms
 from ..machine import check_binary
 from ..patterns import Patterns
-from ..pushforward import LARGEST, cached_states, inputs_of, log_states
-from ..pushforward import one_thread
+from ..pushforward import LARGEST, cached_states, double_logits
+from ..pushforward import inputs_of, log_states, one_thread
 from ..rule import Kernel, Remembering, sample
 
 # %% ../../nbs/13_categorical.ipynb #11-05
@@ -35,20 +35,12 @@ def local_step(
     """ε: the mean fraction of the way to its target
     that one delta-rule step moves a unit; in (0, 1)."""
     check_binary(layer, instead="give the rule an epsilon")
-    s = layer.logits(x.to(layer.weight)).double()
-    p = s.sigmoid()
-    reach = lr * (x.sum(-1, keepdim=True).double() + (layer.bias is not None))
-    fraction, leap = torch.zeros_like(s), torch.zeros(())
-    for y in (0.0, 1.0):
-        d = reach * (p - y)
-        grown = torch.expm1(-d)
-        steady = (d - s).sigmoid() * torch.where(d == 0, 1.0, -grown / d)
-        # the exponential is out of range, the way itself is not
-        if (far := grown.isinf()).any():
-            steady = torch.where(far, 0.0, steady)
-            leap = leap + torch.where(far, (p - (s - d).sigmoid()) / (p - y), 0.0)
-        fraction += steady
-    return (weights * (reach * p * fraction + leap).mean(-1) / 2).sum(-1)
+    s = double_logits(layer, x).mT
+    reach = lr * (x.sum(-1).double() + (layer.bias is not None)).unsqueeze(-2)
+    fall, rise = reach * s.sigmoid(), reach * (-s).sigmoid()
+    ways = (fall - s).sigmoid() * torch.expm1(-fall)
+    ways += (rise + s).sigmoid() * torch.expm1(-rise)
+    return (weights * ways.mean(-2)).sum(-1) / -2
 
 # %% ../../nbs/13_categorical.ipynb #11-10
 def unit_gains(
