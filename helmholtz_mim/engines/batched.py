@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['compiled', 'fill', 'SinglePrecision', 'exp', 'toss', 'miss', 'log1p', 'log_prob', 'halved', 'here', 'toss_', 'miss_',
-           'log_prob_', 'Buffers', 'Weights', 'weights_of', 'logits_', 'active', 'by_unit', 'add_rows', 'by_input',
-           'few', 'InPlace', 'BatchPhase', 'Batched']
+           'log_prob_', 'Buffers', 'Weights', 'weights_of', 'active', 'by_unit', 'add_rows', 'by_input', 'few',
+           'logits_', 'InPlace', 'BatchPhase', 'Batched']
 
 # %% ../../nbs/30_batched.ipynb #16a-02
 from collections.abc import Callable, Iterator
@@ -201,19 +201,6 @@ def weights_of(chain: Chain) -> list[Weights]:
     ]
 
 
-def logits_(link: Weights, z: list[Tensor], s: Tensor) -> Tensor:
-    "Write the inputs of all units of a layer into s."
-    if link.of is None:
-        return s.copy_(link.bias)  # type: ignore[arg-type]
-    x, w, b = z[link.of], link.weight, link.bias
-    on = few(w, x)
-    if on:
-        s.zero_() if b is None else s.copy_(b)
-        add_rows(w.mT.numpy(), *on, s.numpy())
-        return s
-    return torch.mm(x, w.mT, out=s) if b is None else torch.addmm(b, x, w.mT, out=s)
-
-
 # %% ../../nbs/30_batched.ipynb #16a-11f
 @compiled
 def active(z):
@@ -282,6 +269,20 @@ def few(w: Tensor, x: Tensor) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     on = active(x.numpy())
     return on if on[0].size * torch.get_num_threads() < 0.4 * x.numel() else None
+
+
+# %% ../../nbs/30_batched.ipynb #16a-11k
+def logits_(link: Weights, z: list[Tensor], s: Tensor) -> Tensor:
+    "Write the inputs of all units of a layer into s."
+    if link.of is None:
+        return s.copy_(link.bias)  # type: ignore[arg-type]
+    x, w, b = z[link.of], link.weight, link.bias
+    on = few(w, x)
+    if on:
+        s.zero_() if b is None else s.copy_(b)
+        add_rows(w.mT.numpy(), *on, s.numpy())
+        return s
+    return torch.mm(x, w.mT, out=s) if b is None else torch.addmm(b, x, w.mT, out=s)
 
 
 # %% ../../nbs/30_batched.ipynb #16a-13
