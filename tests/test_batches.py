@@ -378,3 +378,13 @@ def test_logits_are_worked_out_once_and_never_late(generator, monkeypatch):
         agrees(day), agrees(night)
     z = [layer.clone() for layer in z]
     agrees(day), agrees(night)
+
+
+def test_logits_follow_a_lesson_that_skips_zeros(generator):
+    machine = HelmholtzMachine((64, 30)).randomise_(1.0, generator=generator)
+    pupil = InPlace(up(machine), SGD(), 0.1, room(machine))
+    phase = BatchPhase(up(machine), sample, pupil, uniform_numbers())
+    with batched.by_input(machine.recognition[0].weight):
+        z = phase.draw((torch.rand(20, 64, generator=generator) < 0.1).float(), torch.zeros(20, dtype=torch.bool))
+        phase.teach_(z)
+        assert_close(phase.log_prob(z), log_prob(up(machine), z), rtol=1e-5, atol=1e-4)

@@ -334,7 +334,6 @@ class InPlace(LocalOptimizer):
             on = few(w, x)
             if on:
                 add_rows(error.numpy(), *by_unit(*on, x.shape[-1]), w.mT.numpy())
-                increment_version(w)
             else:
                 self.into(w).addmm_(error.mT, x, beta=keep)
         if link.bias is not None:
