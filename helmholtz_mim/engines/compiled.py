@@ -37,7 +37,8 @@ _NUMBERS = {
 
 
 def signatures(form: Form) -> tuple:
-    "Of a kernel's functions: (layer, p, u, memory, y) and (layer, y, rows, left, memory)."
+    """Of a kernel's functions: (layer, p, u, memory, y)
+    and (layer, y, rows, left, memory)."""
     x = _NUMBERS[form]
     allocate = types.void(types.int64, x, x, x, x)
     return allocate, types.void(types.int64, x, types.int64, types.int64, x)
@@ -258,8 +259,14 @@ class Compiled(Engine):
             weights.append(aligned(w.shape, real))
             weights[-1][:] = w
         gathers = self.batch > 1 or s.config.dreams > 1
-        gains = tuple(aligned(w.shape if gathers else (0, LANES), real) for w in weights)
-        listed = None if self.form is SideBySide else np.zeros(len(buffers.z) * LANES + 1, np.int64)
+        gains = tuple(
+            aligned(w.shape if gathers else (0, LANES), real) for w in weights
+        )
+        listed = (
+            None
+            if self.form is SideBySide
+            else np.zeros(len(buffers.z) * LANES + 1, np.int64)
+        )
         rules = (
             rule._replace(memory=memory)
             for rule, memory in zip(self.rules, (awake, asleep))
@@ -275,7 +282,9 @@ class Compiled(Engine):
     def shown(self, key: np.ndarray, count: int) -> np.ndarray:
         "The words of so many data in the order of the job's streams."
         per_epoch = self.setup.patterns.epoch
-        first = self.setup.stream.position + np.arange(count // per_epoch) * self.numbers
+        first = (
+            self.setup.stream.position + np.arange(count // per_epoch) * self.numbers
+        )
         counters = (first[:, None] + np.arange(1, per_epoch + 1)).astype(np.uint64)
         u = unit_interval(splitmix64(key.reshape(-1, 1, 1), counters))
         if self.cumulative is None:

@@ -66,8 +66,11 @@ def _as_lanes(context, builder, x, of, to):
     if isinstance(of, Lanes):
         return _converted(builder, x, of.dtype, to)
     vector = Lanes(to).vector
-    none, index = ir.Constant(vector, ir.Undefined), ir.VectorType(ir.IntType(32), LANES)
-    x = builder.insert_element(none, context.cast(builder, x, of, to), ir.IntType(32)(0))
+    none = ir.Constant(vector, ir.Undefined)
+    index = ir.VectorType(ir.IntType(32), LANES)
+    x = builder.insert_element(
+        none, context.cast(builder, x, of, to), ir.IntType(32)(0)
+    )
     return builder.shuffle_vector(x, none, _constant(index, 0))
 
 

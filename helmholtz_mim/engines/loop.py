@@ -99,7 +99,9 @@ def layout(chain: Chain, form: Form) -> np.ndarray:
 # %% ../../nbs/31_loop.ipynb #lo-12
 def pack(chain: Chain, form: Form) -> np.ndarray:
     "The weights of a chain, laid out: `(jobs, cells, LANES)`."
-    return form.fold(np.concatenate([_rows(link.layer, form) for link in chain.links], 1))
+    return form.fold(
+        np.concatenate([_rows(link.layer, form) for link in chain.links], 1)
+    )
 
 
 def _rows(layer, form):
@@ -308,7 +310,8 @@ def remember(rule, link, rows, left, cell, unit):
 
 @machine_code(njit, forceinline=True)
 def phase(
-    path, weights, lessons, pupil, gain,  # the chain that draws, and the one that learns
+    # the chain that draws, and the one that learns
+    path, weights, lessons, pupil, gain,
     data, first, rows, awake, rate, key, position, rule, cell, unit, count, on,
 ):  # fmt: skip
     "Draw so many patterns along one chain, and teach the other with them."
@@ -352,7 +355,9 @@ def epochs(
     up_gain, down_gain = cells(gains[0]), cells(gains[1])
     key = plain(key, on)[0]
     data = Data(plain(words, on), plain(turns, on), down[down.size - 1].units)
-    awake = Decision(awake.allocate, awake.update, awake.starts, plain(awake.memory, on))
+    awake = Decision(
+        awake.allocate, awake.update, awake.starts, plain(awake.memory, on)
+    )
     asleep = Decision(
         asleep.allocate, asleep.update, asleep.starts, plain(asleep.memory, on)
     )

@@ -73,7 +73,8 @@ def _rows(machine: HelmholtzMachine, patterns: Patterns):
         zip(up(machine).links, reversed(down(machine).links))
     ):
         for way, link, entropies, states in [
-            ("recognition", rise, h_awake, awake), ("generative", fall, h_asleep, asleep)
+            ("recognition", rise, h_awake, awake),
+            ("generative", fall, h_asleep, asleep),
         ]:
             x, weights = inputs_of(link, states, patterns)
             noise = _conditional_entropy(weights, link.layer, x)

@@ -201,8 +201,8 @@ class CategoricalMIM(Estimated):
         return self.sharpness == math.inf
 
     def fields(self, units: int) -> dict[str, int]:
-        """The options, ε, the frequencies of the units, the table of states with its mass,
-        and room for the scores of the compiled form."""
+        """The options, ε, the frequencies of the units, the table of states
+        with its mass, and room for the scores of the compiled form."""
         if units > WIDEST_TABLE:
             raise ValueError(
                 f"a categorical table for a layer of {units} units "

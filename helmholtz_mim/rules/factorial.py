@@ -38,7 +38,8 @@ class FactorialMIM(Estimated):
         threshold: Threshold | None = None,
         # the step size; estimated from the learning rate if left out
         epsilon: float | None = None,
-        estimate_every: int = 20_000,  # data, rounded up to epochs; 1 in Liu's notebooks
+        # data, rounded up to epochs; 1 in Liu's notebooks
+        estimate_every: int = 20_000,
     ):
         super().__init__(epsilon, estimate_every)
         self.alpha, self.beta, self.threshold = number(alpha), number(beta), threshold
