@@ -12,7 +12,7 @@ from beartype import beartype
 from jaxtyping import install_import_hook
 
 CORE = "layers patterns chains rule wake sleep streams protocol pushforward"
-WINGS = "data.images rules.perturbation rules.factorial rules.categorical methods.wake_sleep methods.reweighted"
+WINGS = "data.images rules.perturbation rules.factorial rules.categorical methods.wake_sleep methods.reweighted engines.compiled"
 MEASURES = "measures.exact measures.sampled measures.likelihood measures.meaning measures.quality"
 MODULES = [f"helmholtz_mim.{name}" for name in f"{CORE} {WINGS} {MEASURES}".split()]
 shaped, called = set(), set()
