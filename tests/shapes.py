@@ -43,6 +43,7 @@ def walk(replicas):
 
     import helmholtz_mim as hm
     from helmholtz_mim import chains, protocol, pushforward
+    from helmholtz_mim.engines import compiled
     from helmholtz_mim.measures import exact, likelihood, meaning
     from helmholtz_mim.methods import reweighted, wake_sleep
     from helmholtz_mim.rules import categorical, factorial
@@ -85,6 +86,8 @@ def walk(replicas):
     categorical.LARGEST = 0  # sampled instead of enumerated
     hm.train(machine, patterns, hm.TrainConfig(1, batch=4), allocate=hm.CategoricalMIM(), engine="torch", generator=g)
     categorical.LARGEST = pushforward.LARGEST
+
+    compiled.words_of(patterns.bits.numpy())
 
     # measures
     p, q = hm.upward(machine, patterns), hm.downward(machine)

@@ -31,6 +31,7 @@ from helmholtz_mim import (
     well_formed,
 )
 from helmholtz_mim.engines import compiled
+from helmholtz_mim.engines.compiled import Compiled
 from helmholtz_mim.engines.reference import Setup
 from helmholtz_mim.rule import phases
 from helmholtz_mim.training import Trainer, start
