@@ -20,7 +20,7 @@ NEEDED := $(shell sed -nE 's/^(book_)?requirements = //p' settings.ini)
 LOWEST := $(filter-out torch==%,$(subst >=,==,$(NEEDED)))
 LOWEST_PYTHON ?= python$(shell sed -n 's/^min_python = //p' settings.ini)
 names = $(foreach package,$(subst >=,==,$(1)),$(firstword $(subst ==, ,$(package))))
-TEST_TOOLS := $(shell grep -E '^(pytest|pytest-xdist|nbval|hypothesis|PyYAML|setuptools|wheel)==' requirements-dev.lock)
+TEST_TOOLS := $(shell grep -E '^(pytest|pytest-xdist|nbval|hypothesis|mpmath|PyYAML|setuptools|wheel)==' requirements-dev.lock)
 
 # Tests of the repository, which need the tools of development, not of the package.
 REPOSITORY := book structure reference package tools

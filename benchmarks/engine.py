@@ -2,13 +2,16 @@
 
 usage: python benchmarks/engine.py
 
-Contenders take turns, and the best of several rounds counts, so that a busy moment of the machine disturbs neither.
+Contenders take turns, and the best of several rounds counts, so that a busy moment of the machine disturbs neither. The
+first table is CPU time against the loop of before, one replica and one number after the other, from its commit.
 """
 
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import torch
 
@@ -36,6 +39,86 @@ for replicas in (1, 16):
         seconds.append(time.perf_counter() - start)
     print(f"  {replicas:>2} replicas: {min(seconds) / replicas:.4f} s each; peak {peak() - before:.0f} MB above {before:.0f} MB")
 """
+
+
+BEFORE = "6a0e7ca"  # the last commit of the loop of before
+# Both packages run this: name a case and a number of epochs, and read the CPU seconds of an epoch.
+TURNS = """
+import sys, time, torch
+from helmholtz_mim import CategoricalMIM, FactorialMIM, HelmholtzMachine, Patterns, TrainConfig, sample, train, well_formed
+torch.set_num_threads(1)
+bits = (torch.rand(1000, 784, generator=torch.Generator().manual_seed(0)) < 0.15).float()
+worlds = {12: well_formed(12), 784: Patterns(bits)}
+rules = {"sample": lambda: sample, "factorial": FactorialMIM, "categorical": CategoricalMIM}
+def seconds(sizes, replicas, dtype, rule, batch, epochs):
+    machine = HelmholtzMachine(sizes, replicas=(replicas,)).to(getattr(torch, dtype))
+    machine.randomise_(0.1, generator=torch.Generator().manual_seed(1))
+    config = TrainConfig(epochs, batch, report_every=epochs)
+    begin = time.process_time()
+    train(machine, worlds[sizes[0]], config, allocate=rules[rule](), report=no_report,
+          engine="compiled", generator=torch.Generator().manual_seed(2))
+    return time.process_time() - begin
+def no_report(machine, patterns):
+    import pandas
+    return pandas.DataFrame()
+for line in sys.stdin:
+    case, epochs = eval(line)
+    few = min(seconds(*case, 1) for _ in range(2))
+    print((seconds(*case, 1 + epochs) - few) / epochs, flush=True)
+"""
+
+
+def contenders(before):
+    """A process with the package of that folder, and one with this; each waits for its turn."""
+    here = Path(__file__).parent.parent
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", TURNS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=os.environ | dict(PYTHONPATH=str(path), OMP_NUM_THREADS="1", TQDM_DISABLE="1"), cwd=path,
+        )
+        for path in (before, here)
+    ]  # fmt: skip
+
+
+def compare(processes, case, epochs, rounds=4):
+    """The least CPU seconds of an epoch of each process over rounds in which they take turns."""
+    times = [[] for _ in processes]
+    for _ in range(rounds):
+        for process, found in zip(processes, times, strict=True):
+            print(repr((case, epochs)), file=process.stdin, flush=True)
+            found.append(float(process.stdout.readline()))
+    return [min(found) for found in times]
+
+
+CASES = [  # what, then sizes, replicas, precision, rule, batch; epochs
+    ("wake-sleep", (SIZES, 16, "float32", "sample", 1), 6),
+    ("wake-sleep", (SIZES, 16, "float64", "sample", 1), 6),
+    ("factorial MIM with `begin`", (SIZES, 16, "float32", "factorial", 1), 4),
+    ("categorical MIM with `begin`", (SIZES, 16, "float32", "categorical", 1), 2),
+    ("wake-sleep", (SIZES, 1, "float32", "sample", 1), 20),
+    ("batches of 10", (SIZES, 16, "float32", "sample", 10), 6),
+    ("batches of 100", (SIZES, 16, "float32", "sample", 100), 6),
+]
+
+
+def against_before(cases):
+    """Microseconds of CPU time per replica-step in both packages, and their ratio."""
+    archive = subprocess.run(["git", "archive", BEFORE, "helmholtz_mim"], check=True, capture_output=True, cwd=Path(__file__).parent.parent)
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        processes = contenders(folder)
+        print(f"  {'':<30} {'replicas':>8} {'':>8} {'before us':>9} {'now us':>8} {'ratio':>6} {'floor us':>8}")
+        for what, case, epochs in cases:
+            sizes, replicas, dtype, _, batch = case
+            patterns = len(RHYTHMS) if sizes == SIZES else 1000
+            old, new = (t / patterns / replicas * 1e6 for t in compare(processes, case, epochs))
+            print(f"  {what:<30} {replicas:>8} {dtype:>8} {old:>9.3f} {new:>8.3f} {old / new:>6.1f} {floor(sizes):>8.3f}", flush=True)
+            found.append((old, new))
+        for process in processes:
+            process.stdin.close()
+            process.wait()
+    return found
 
 
 PLAIN, STEPS = WakeSleep(), SGD()
@@ -80,10 +163,9 @@ def best(contenders, rounds, seconds=1.0):
 
 
 def floor(sizes):
-    """Microseconds of arithmetic in one online step, with scalar and with packed exponentials (chapter 29 counts it)."""
+    """Microseconds of arithmetic in one online step, eight numbers to an instruction (chapter 43 counts it)."""
     pairs, units, hidden = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False)), sum(sizes), sum(sizes[1:])
-    sigmoids, tosses, additions = 2 * (units + hidden), units + hidden, 3 * pairs
-    return [(sigmoids * each + tosses * 2 + additions * 0.25) / 1000 for each in (4.5, 1.0)]
+    return ((2 * (units + hidden) + units + hidden) * 30 + 6 * pairs * 4) / 8 / 2 / 3 / 1000
 
 
 def steps():
@@ -91,11 +173,9 @@ def steps():
     torch.set_num_threads(1)
     times = best({name: runner(name, SIZES, RHYTHMS) for name in ("torch", "compiled")}, rounds=8)
     slow, fast = (times[name] / len(RHYTHMS) * 1e6 for name in ("torch", "compiled"))
-    scalar, packed = floor(SIZES)
     print("One online wake-sleep step, 12-10-8-6-3, one replica, one thread")
     print(f"  reference {slow:.0f} us, compiled {fast:.2f} us: {slow / fast:.0f} times")
-    print(f"  arithmetic floor {scalar:.2f} us with scalar exponentials ({fast / scalar:.1f} times), "
-          f"{packed:.2f} us with packed ones ({fast / packed:.1f} times)")  # fmt: skip
+    print(f"  arithmetic floor {floor(SIZES):.2f} us ({fast / floor(SIZES):.1f} times)")
 
 
 def experiment(epochs=60, of=600):
@@ -121,6 +201,8 @@ def batches(sizes, patterns, sizes_of_batch, replicas, dtype=torch.float64, seco
 
 
 def main():
+    print(f"Per pattern and replica, {'-'.join(map(str, SIZES))}, CPU time of one thread, before ({BEFORE}) and now")
+    against_before(CASES)
     steps()
     experiment()
     print("Exact report on 12-10-8-6-3 with 905 patterns, one thread")

@@ -10,7 +10,7 @@ import time
 from itertools import pairwise
 
 import torch
-from engine import best, runner, setup
+from engine import against_before, best, runner, setup
 
 from helmholtz_mim import HelmholtzMachine, Patterns, TrainConfig
 from helmholtz_mim.engines.compiled import Compiled
@@ -54,6 +54,24 @@ def online(sizes=(784, 200, 100, 50)):
     scalar, packed = floor(sizes)
     print(f"  arithmetic floor {scalar:.0f} us with scalar exponentials ({fast / scalar:.1f} times), "
           f"{packed:.0f} us with packed ones ({fast / packed:.1f} times)")  # fmt: skip
+
+
+def traffic(sizes=(784, 200, 100, 50)):
+    """Single precision against the loop of before, and against the bytes that a step touches, at the speed of a copy."""
+    print(f"One online wake-sleep step, {name(sizes)}, single precision, CPU time")
+    (_, now), = against_before([("wide", (sizes, 1, "float32", "sample", 1), 1)])
+    all_pairs, first = weights(sizes), sizes[0] * sizes[1]
+    rows = INK * first + 0.5 * (all_pairs - first) + 0.5 * all_pairs  # of inputs that are on, up and down
+    touched = 4 * 4 * rows  # drawn with, predicted with, then read and written by the lesson; four bytes each
+    source, seconds = torch.ones(all_pairs), []
+    target = torch.empty_like(source)
+    for _ in range(200):
+        start = time.perf_counter()
+        target.copy_(source)
+        seconds.append(time.perf_counter() - start)
+    speed = 2 * 4 * all_pairs / min(seconds)
+    floor_us = touched / speed * 1e6
+    print(f"  {touched / 1e6:.2f} MB touched, {floor_us:.0f} us at the {speed / 1e9:.1f} GB/s of a copy: {now / floor_us:.1f} times that")
 
 
 def products(sizes, batch, dtype):
@@ -117,6 +135,7 @@ def crossing():
 def main():
     """Print the three measurements."""
     torch.set_num_threads(1)
+    traffic()
     online()
     batches()
     crossing()

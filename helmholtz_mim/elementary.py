@@ -61,7 +61,7 @@ LN2_HIGH, LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10
 
 
 def exp(x):
-    "e^x within 1 ulp for -708 ≤ x ≤ 709; further out as at these ends."
+    "e^x within 2 ulp for -708 ≤ x ≤ 709; further out as at these ends."
     m = clip(x, -708.0, 709.0) * 1.4426950408889634 + MAGIC
     k = m - MAGIC
     r = clip(x, -708.0, 709.0) - k * LN2_HIGH - k * LN2_LOW

@@ -12,7 +12,7 @@ from beartype import beartype
 from jaxtyping import install_import_hook
 
 CORE = "layers patterns chains rule wake sleep streams protocol pushforward"
-WINGS = "data.images rules.perturbation rules.factorial rules.categorical methods.wake_sleep methods.reweighted"
+WINGS = "data.images rules.perturbation rules.factorial rules.categorical methods.wake_sleep methods.reweighted engines.compiled"
 MEASURES = "measures.exact measures.sampled measures.likelihood measures.meaning measures.quality"
 MODULES = [f"helmholtz_mim.{name}" for name in f"{CORE} {WINGS} {MEASURES}".split()]
 shaped, called = set(), set()
@@ -43,6 +43,7 @@ def walk(replicas):
 
     import helmholtz_mim as hm
     from helmholtz_mim import chains, protocol, pushforward
+    from helmholtz_mim.engines import compiled
     from helmholtz_mim.measures import exact, likelihood, meaning
     from helmholtz_mim.methods import reweighted, wake_sleep
     from helmholtz_mim.rules import categorical, factorial
@@ -85,6 +86,8 @@ def walk(replicas):
     categorical.LARGEST = 0  # sampled instead of enumerated
     hm.train(machine, patterns, hm.TrainConfig(1, batch=4), allocate=hm.CategoricalMIM(), engine="torch", generator=g)
     categorical.LARGEST = pushforward.LARGEST
+
+    compiled.words_of(patterns.bits.numpy())
 
     # measures
     p, q = hm.upward(machine, patterns), hm.downward(machine)

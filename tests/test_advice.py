@@ -176,6 +176,11 @@ ENGINE_CASES = {
         "engine='(.*)'",
         there(machine=lambda: HelmholtzMachine((8, 4)).to("meta")),
     ),
+    "half precision, compiled": (
+        on("compiled", machine=lambda: HelmholtzMachine((8, 4)).bfloat16()),
+        "engine='(.*)'",
+        there(machine=lambda: HelmholtzMachine((8, 4)).bfloat16()),
+    ),
     "a function, compiled": (
         on("compiled", allocate=lambda: likeliest),
         "engine='(.*)'",

@@ -25,12 +25,14 @@ machine, generator = HelmholtzMachine((8, 5, 2)), torch.Generator().manual_seed(
 train(machine, well_formed(8), TrainConfig(2), allocate=FactorialMIM(), engine="compiled", generator=generator)
 print(machine.generative[0].weight.sum().item())
 """
-TOSS = """
+LOOPS = """
 import numpy as np
-from helmholtz_mim.engines import batched, compiled
-u, v = np.empty(9), np.empty(9, np.float32)
-compiled.toss(np.uint64(7), 3, u), batched.fill(np.uint64(7), 3, v)
-print(u.sum() + v.sum())
+from helmholtz_mim.engines import batched, loop
+u, z = np.empty(9, np.float32), np.empty(70, np.float32)
+batched.fill(np.uint64(7), 3, u)
+loop.show(loop.Data(np.array([5, 3], np.uint64), np.ones(1, np.float32), 70), 0, z)
+assert z.nonzero()[0].tolist() == [0, 2, 64, 65]
+print(u.sum() + z.sum())
 """
 
 
@@ -48,7 +50,7 @@ def test_no_folder_to_write_to(code):
 
 
 def test_four_processes_compile_at_once(tmp_path):
-    processes = [start(TOSS, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(4)]
+    processes = [start(LOOPS, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(4)]
     answers = [process.communicate(timeout=500) for process in processes]
     assert not any(process.returncode for process in processes), answers
     assert len({said for said, _ in answers}) == 1 and float(answers[0][0])

@@ -12,10 +12,12 @@ from hypothesis import strategies as some
 from numba import njit
 
 from helmholtz_mim import HelmholtzMachine, Kernel, Patterns, Phases, Stream, TrainConfig, down, encode, sample, states, train, up
-from helmholtz_mim.engines import batched, compiled
-from helmholtz_mim.engines.compiled import allocate_signature, fitting, pointer, update_signature
-from helmholtz_mim.rules.categorical import CategoricalMIM, allocate_by_table, local_step, unit_gains, update_table
-from helmholtz_mim.rules.factorial import FactorialMIM, allocate_by_habit, tempered, update_habit
+from helmholtz_mim.engines import batched, compiled, loop
+from helmholtz_mim.engines.compiled import fitting, pointer, signatures
+from helmholtz_mim.engines.lanes import LANES, cells
+from helmholtz_mim.engines.loop import OneByOne, SideBySide
+from helmholtz_mim.rules.categorical import CategoricalMIM, allocate_best, allocate_sharpened, local_step, unit_gains, update_table
+from helmholtz_mim.rules.factorial import FactorialMIM, allocate_by_habit, allocate_tempered, tempered, update_habit
 from helmholtz_mim.rules.perturbation import Flip
 from helmholtz_mim.streams import fill_double, fill_single
 
@@ -35,9 +37,12 @@ WAYS = {
 }
 
 
-def trained(rule, sizes=(8, 5, 3), machine=None, lr=0.1, scale=0.5, chosen="compiled", **protocol):
+FORMS = {"side by side": SideBySide, "one by one": OneByOne}
+
+
+def trained(rule, sizes=(8, 5, 3), lr=0.1, scale=0.5, chosen="compiled", dtype=torch.float64, **protocol):
     """A machine after two short epochs in which the rule decides often."""
-    machine = machine or HelmholtzMachine(sizes, replicas=(2,), bias=True)
+    machine = HelmholtzMachine(sizes, replicas=(2,), bias=True).to(dtype)
     machine.randomise_(scale, generator=torch.Generator().manual_seed(1))
     world = Patterns(states(sizes[0])[3::5][:12])
     config = TrainConfig(**dict(epochs=2, every=2, lr=lr) | protocol)
@@ -47,30 +52,48 @@ def trained(rule, sizes=(8, 5, 3), machine=None, lr=0.1, scale=0.5, chosen="comp
 
 # Bounds
 
-COMPILED = {name: loop for name, loop in vars(compiled).items() if hasattr(loop, "py_func")}
+COMPILED = {name: code for name, code in vars(loop).items() if hasattr(code, "py_func")}
+
+
+@pytest.fixture(params=FORMS)
+def form(request, monkeypatch):
+    """Each layout in turn, for machines of every size."""
+    monkeypatch.setattr(compiled, "form_for", lambda sizes, replicas: FORMS[request.param])
 
 
 @pytest.fixture
 def bounds_checked(monkeypatch):
-    """All compiled loops and kernels as plain Python, where numpy refuses an index outside of its array."""
-    for name, loop in COMPILED.items():
-        monkeypatch.setattr(compiled, name, loop.py_func)
+    """The compiled loop and all kernels as plain Python, where numpy refuses an index outside of its array."""
+    for name, code in COMPILED.items():
+        monkeypatch.setattr(loop, name, code.py_func)
+    monkeypatch.setattr(compiled, "epochs", loop.epochs)
+    monkeypatch.setattr(compiled, "layout", lambda *which: loop.layout(*which).view(np.recarray))  # whose fields have names
     monkeypatch.setattr(compiled, "pointer", lambda function, signature: function)
 
 
+def test_all_that_is_compiled_is_checked():
+    assert set(COMPILED) == {"learn", "show", "consult", "remember", "phase", "epochs"}
+    assert not [name for name, code in vars(compiled).items() if hasattr(code, "py_func") and name not in COMPILED]
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered")  # of the streams' integers, which wrap around
-@pytest.mark.parametrize("sizes", [(4, 1), (3, 4, 1), (5, 2, 6, 3)])
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value) encountered")  # in branches that are not chosen
+@pytest.mark.parametrize("sizes", [(4, 1), (3, 4, 1), (9, 2, 6, 3)])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", RULES)
-def test_no_kernel_leaves_its_slice(name, way, sizes, bounds_checked, monkeypatch):
+def test_no_kernel_leaves_its_slice(name, way, sizes, form, bounds_checked, monkeypatch):
+    """And Python, number by number, does what the processor does, to the last bit."""
     for batch in (1, 5) if "table" not in name else (1,):
-        checked = trained(WAYS[way](RULES[name]), sizes, batch=batch, dreams=min(batch, 2))
+        options = dict(batch=batch, dreams=min(batch, 2), dtype=torch.float32 if way == "asleep" else torch.float64)
+        checked = trained(WAYS[way](RULES[name]), sizes, **options)
         with monkeypatch.context() as patch:
-            for loop, machine_code in COMPILED.items():
-                patch.setattr(compiled, loop, machine_code)
+            for function, machine_code in COMPILED.items():
+                patch.setattr(loop, function, machine_code)
+            patch.setattr(compiled, "epochs", COMPILED["epochs"])
+            patch.setattr(compiled, "layout", loop.layout)
             patch.setattr(compiled, "pointer", pointer)
-            fast = trained(WAYS[way](RULES[name]), sizes, batch=batch, dreams=min(batch, 2))
-        assert same_weights(checked, fast, atol=1e-12)
+            fast = trained(WAYS[way](RULES[name]), sizes, **options)
+        assert same_weights(checked, fast)
 
 
 def allocate_one_too_far(layer, p, u, memory, y):
@@ -92,7 +115,7 @@ class OneTooFar(FactorialMIM):
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")
-def test_one_number_too_far_is_noticed(bounds_checked):
+def test_one_number_too_far_is_noticed(form, bounds_checked):
     with pytest.raises(IndexError):
         trained(OneTooFar(), (3, 2))
 
@@ -105,15 +128,26 @@ def test_numbers_of_batches_stay_inside():
         assert u[0] == u[-1] == 9 and (u[1:-1] < 1).all()
 
 
-@given(some.integers(0, 2**64 - 1), some.integers(0, 2**60), some.integers(0, 12))
-def test_uniform_numbers_are_those_of_the_stream_in_every_form(key, position, size):
-    stream = Stream((), generator=torch.Generator().manual_seed(0))
-    stream.keys, stream.position = np.array(key, np.uint64), position
-    plain, fast = np.full(size, 9.0), np.full(size, 9.0)
+@njit
+def tossed(key, position, u, on):
+    """Random numbers as a phase tosses them: side by side, or for the units of one layer."""
+    loop.toss(loop.plain(key, on)[0], position, cells(u), len(u), on)
+
+
+@pytest.mark.parametrize("dtype, digits", [(np.float64, 53), (np.float32, 24)])
+@given(key=some.integers(0, 2**64 - 1 - LANES), position=some.integers(0, 2**60), size=some.integers(0, 3))
+def test_uniform_numbers_are_those_of_the_stream_in_every_form(dtype, digits, key, position, size):
+    stream = Stream((LANES,), generator=torch.Generator().manual_seed(0))
+    stream.keys, stream.position = np.arange(LANES, dtype=np.uint64) + np.uint64(key), position
+    plain, units, replicas = np.full(size * LANES, 9.0), *np.full((2, size, LANES), 9.0, dtype)
     with np.errstate(over="ignore"):
         fill_double(np.uint64(key), position, plain)
-    compiled.toss(np.uint64(key), position, fast)
-    assert plain.tolist() == fast.tolist() == stream((size,)).tolist()
+    tossed(stream.keys[:1], position, units, np.zeros(1, np.int64))
+    tossed(stream.keys[None], position, replicas, None)
+    numbers = stream((LANES, size * LANES)).numpy()
+    assert plain.tolist() == numbers[0].tolist()
+    numbers = np.floor(numbers * 2.0**digits) / 2.0**digits  # the upper bits of the same words
+    assert units.reshape(-1).tolist() == numbers[0].tolist() and (replicas == numbers[:, :size].T).all()
 
 
 @given(some.integers(0, 2**64 - 1), some.integers(0, 2**60), some.integers(0, 12))
@@ -196,17 +230,46 @@ def call(kernel, layer, p, u, memory, y):
 
 
 @njit
+def call_side_by_side(kernel, layer, p, u, memory, y):
+    """The same for eight replicas."""
+    kernel(layer, cells(p), cells(u), cells(memory), cells(y))
+
+
+@njit
 def show(kernel, layer, y, rows, left, memory):
     """The same for what updates."""
     kernel(layer, y, rows, left, memory)
 
 
+@njit
+def show_side_by_side(kernel, layer, y, rows, left, memory):
+    """And that for eight replicas."""
+    kernel(layer, cells(y), rows, left, cells(memory))
+
+
+def in_all_lanes(numbers):
+    """Numbers of one replica for eight that are alike."""
+    return np.repeat(np.array(numbers, float)[:, None], LANES, 1)
+
+
 def by_kernel(allocate, numbers, p, u):
-    """What a kernel decides about a layer."""
+    """What a kernel decides about a layer; side by side the same, lane by lane."""
     y = np.full(len(p), 7.0)  # what a kernel that gives up leaves behind
-    call(pointer(allocate, allocate_signature), 1, np.array(p), np.array(u), numbers, y)
+    call(pointer(allocate, signatures(OneByOne)[0]), 1, np.array(p), np.array(u), numbers.copy(), y)
     assert set(y.tolist()) <= {0.0, 1.0}
+    p, u, numbers, lanes = map(in_all_lanes, (p, u, numbers, 7 + 0 * y))
+    call_side_by_side(pointer(allocate, signatures(SideBySide)[0]), 1, p, u, numbers, lanes)
+    assert (lanes == y[:, None]).all()
     return y.tolist()
+
+
+def after_update(update, numbers, y, rows, left):
+    """A layer's memory after a kernel was shown a pattern; side by side the same, lane by lane."""
+    lanes, numbers = in_all_lanes(numbers), numbers.copy()
+    show(pointer(update, signatures(OneByOne)[1]), 1, np.array(y), rows, left, numbers)
+    show_side_by_side(pointer(update, signatures(SideBySide)[1]), 1, in_all_lanes(y), rows, left, lanes)
+    assert (lanes == numbers[:, None]).all()
+    return numbers
 
 
 def with_memory(rule, numbers, units):
@@ -229,7 +292,7 @@ def by_rule(rule, numbers, p, u):
 def test_tempered_choices_agree_at_every_limit(units, alpha, beta):
     p, t, u = (list(column) for column in zip(*units, strict=True))
     numbers = np.array([alpha, beta, 0.1, *t, *(0 * x for x in t)])
-    fast, slow = by_kernel(allocate_by_habit, numbers, p, u), by_rule(FactorialMIM(alpha, beta), numbers, p, u)
+    fast, slow = by_kernel(allocate_tempered, numbers, p, u), by_rule(FactorialMIM(alpha, beta), numbers, p, u)
     chance = tempered(torch.tensor(p), torch.tensor(t), alpha, beta).sigmoid()
     on_the_edge = [abs(x - c) < 1e-9 for x, c in zip(u, chance.tolist(), strict=True)]
     assert not chance.isnan().any()
@@ -255,9 +318,9 @@ def test_chosen_states_are_as_good_at_every_limit(m, data, epsilon, share):
     p, t = (data.draw(some.lists(chances, min_size=m, max_size=m)) for _ in range(2))
     c = np.array(data.draw(some.lists(states_used, min_size=2**m, max_size=2**m)))
     c[data.draw(some.integers(0, 2**m - 1))] += 1.0
-    numbers = np.array([share, math.inf, epsilon, c.sum(), *t, *c])
+    numbers = np.array([share, math.inf, epsilon, c.sum(), *t, *c, *(0 * c)])
     rule = CategoricalMIM(share)
-    slow, fast = by_rule(rule, numbers, p, [0.5] * m), by_kernel(allocate_by_table, numbers, p, [0.5] * m)
+    slow, fast = by_rule(rule, numbers, p, [0.5] * m), by_kernel(allocate_best, numbers, p, [0.5] * m)
     scores = rule.scores(1, torch.tensor([p]))[0]
     assert scores.isfinite().all()
     one, other = (scores[encode(torch.tensor(y))].item() for y in (slow, fast))
@@ -272,8 +335,8 @@ def test_a_frequency_that_rounding_carried_past_one_counts_as_one():
 @pytest.mark.parametrize("u, first", [(0.0, [0, 0]), (0.3, [0, 1]), (0.6, [1, 0]), (1 - 2**-53, [1, 1])])
 def test_states_that_are_all_as_good_are_equally_likely(u, first):
     p = [1.0, 0.3]
-    numbers = np.array([0.0, 10.0, 0.1, 1.0, *p, 0.25, 0.25, 0.25, 0.25])
-    assert by_kernel(allocate_by_table, numbers, p, [u, u]) == first
+    numbers = np.array([0.0, 10.0, 0.1, 1.0, *p, *[0.25] * 4, *[0.0] * 4])
+    assert by_kernel(allocate_sharpened, numbers, p, [u, u]) == first
     assert by_rule(CategoricalMIM(0.0, 10.0), numbers, p, [u, u]) == first
 
 
@@ -281,9 +344,8 @@ def test_states_that_are_all_as_good_are_equally_likely(u, first):
 def test_tables_move_alike_in_every_form(units, epsilon, mass):
     usual, y = (list(map(float, column)) for column in zip(*units, strict=True))
     table = np.linspace(1, 2, 2 ** len(y))
-    fast = np.array([1.0, math.inf, epsilon, mass, *usual, *(table / table.sum() * mass)])
-    slow = fast.copy()
-    show(pointer(update_table, update_signature), 1, np.array(y), 1, 0, fast)
+    slow = np.array([1.0, math.inf, epsilon, mass, *usual, *(table / table.sum() * mass), *(0 * table)])
+    fast = after_update(update_table, slow, y, 1, 0)
     with_memory(CategoricalMIM(), slow, len(y)).observe([torch.empty(1, 0), torch.tensor([y])])
     assert np.allclose(fast, slow, rtol=1e-9, atol=1e-300)
 
@@ -293,7 +355,7 @@ def test_frequencies_of_batches_stay_frequencies(y, batch):
     n, rule = len(y), FactorialMIM()
     numbers = np.array([math.inf, math.inf, 0.3, *y, *(0.0 for _ in y)])
     for left in range(batch - 1, -1, -1):
-        show(pointer(update_habit, update_signature), 1, np.array(y), batch, left, numbers)
+        numbers = after_update(update_habit, numbers, y, batch, left)
     assert numbers[3 : 3 + n].tolist() == y  # what is always on is on with frequency 1, to the last bit
     with_memory(rule, numbers, n).observe([torch.empty(0), torch.tensor(y).expand(batch, -1)])
     assert numbers[3 : 3 + n].tolist() == y
