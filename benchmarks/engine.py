@@ -109,7 +109,7 @@ def against_before(cases):
         processes = contenders(folder)
         print(f"  {'':<30} {'replicas':>8} {'':>8} {'before us':>9} {'now us':>8} {'ratio':>6} {'floor us':>8}")
         for what, case, epochs in cases:
-            sizes, replicas, dtype, _, batch = case
+            sizes, replicas, dtype, *_ = case
             patterns = len(RHYTHMS) if sizes == SIZES else 1000
             old, new = (t / patterns / replicas * 1e6 for t in compare(processes, case, epochs))
             print(f"  {what:<30} {replicas:>8} {dtype:>8} {old:>9.3f} {new:>8.3f} {old / new:>6.1f} {floor(sizes):>8.3f}", flush=True)
