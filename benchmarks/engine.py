@@ -42,7 +42,7 @@ for replicas in (1, 16):
 
 
 BEFORE = "6a0e7ca"  # the last commit of the loop of before
-# Both packages run this: name a case and a number of epochs, and read the CPU seconds of an epoch.
+# Both packages run this: name a case and a number of epochs, and read the CPU seconds of one epoch and of so many more.
 TURNS = """
 import sys, time, torch
 from helmholtz_mim import CategoricalMIM, FactorialMIM, HelmholtzMachine, Patterns, TrainConfig, sample, train, well_formed
@@ -63,8 +63,7 @@ def no_report(machine, patterns):
     return pandas.DataFrame()
 for line in sys.stdin:
     case, epochs = eval(line)
-    few = min(seconds(*case, 1) for _ in range(2))
-    print((seconds(*case, 1 + epochs) - few) / epochs, flush=True)
+    print(seconds(*case, 1), seconds(*case, 1 + epochs), flush=True)
 """
 
 
@@ -81,13 +80,13 @@ def contenders(before):
 
 
 def compare(processes, case, epochs, rounds=4):
-    """The least CPU seconds of an epoch of each process over rounds in which they take turns."""
+    """CPU seconds of an epoch of each process: the least of many epochs less the least of one, over rounds in turns."""
     times = [[] for _ in processes]
     for _ in range(rounds):
         for process, found in zip(processes, times, strict=True):
             print(repr((case, epochs)), file=process.stdin, flush=True)
-            found.append(float(process.stdout.readline()))
-    return [min(found) for found in times]
+            found.append([*map(float, process.stdout.readline().split())])
+    return [(min(many) - min(one)) / epochs for one, many in (zip(*found, strict=True) for found in times)]
 
 
 CASES = [  # what, then sizes, replicas, precision, rule, batch; epochs
@@ -110,7 +109,7 @@ def against_before(cases):
         processes = contenders(folder)
         print(f"  {'':<30} {'replicas':>8} {'':>8} {'before us':>9} {'now us':>8} {'ratio':>6} {'floor us':>8}")
         for what, case, epochs in cases:
-            sizes, replicas, dtype, _, batch = case
+            sizes, replicas, dtype, *_ = case
             patterns = len(RHYTHMS) if sizes == SIZES else 1000
             old, new = (t / patterns / replicas * 1e6 for t in compare(processes, case, epochs))
             print(f"  {what:<30} {replicas:>8} {dtype:>8} {old:>9.3f} {new:>8.3f} {old / new:>6.1f} {floor(sizes):>8.3f}", flush=True)

@@ -59,7 +59,7 @@ def online(sizes=(784, 200, 100, 50)):
 def traffic(sizes=(784, 200, 100, 50)):
     """Single precision against the loop of before, and against the bytes that a step touches, at the speed of a copy."""
     print(f"One online wake-sleep step, {name(sizes)}, single precision, CPU time")
-    (_, now), = against_before([("wide", (sizes, 1, "float32", "sample", 1), 1)])
+    ((_, now),) = against_before([("wide", (sizes, 1, "float32", "sample", 1), 10)])
     all_pairs, first = weights(sizes), sizes[0] * sizes[1]
     rows = INK * first + 0.5 * (all_pairs - first) + 0.5 * all_pairs  # of inputs that are on, up and down
     touched = 4 * 4 * rows  # drawn with, predicted with, then read and written by the lesson; four bytes each

@@ -17,7 +17,7 @@ from helmholtz_mim.engines.compiled import fitting, pointer, signatures
 from helmholtz_mim.engines.lanes import LANES, cells
 from helmholtz_mim.engines.loop import OneByOne, SideBySide
 from helmholtz_mim.rules.categorical import CategoricalMIM, allocate_best, allocate_sharpened, local_step, unit_gains, update_table
-from helmholtz_mim.rules.factorial import FactorialMIM, allocate_by_habit, allocate_tempered, tempered, update_habit
+from helmholtz_mim.rules.factorial import FactorialMIM, allocate_tempered, tempered, update_habit
 from helmholtz_mim.rules.perturbation import Flip
 from helmholtz_mim.streams import fill_double, fill_single
 
