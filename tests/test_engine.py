@@ -151,7 +151,8 @@ class Steps:
             machine.load_state_dict(exact.state_dict())
             for of, to in ((one.rules.awake, other.rules.awake), (one.rules.asleep, other.rules.asleep)):
                 if isinstance(to, Remembering):
-                    assert self.near or all(torch.allclose(*pair, rtol=0, atol=atol) for pair in zip(remembered(of), remembered(to), strict=True))
+                    pairs = zip(remembered(of), remembered(to), strict=True)
+                    assert self.near or all(torch.allclose(*pair, rtol=0, atol=atol) for pair in pairs)
                     to.memory.values.copy_(of.memory.values)
 
 
@@ -162,7 +163,8 @@ def test_a_machine_in_single_precision_is_trained_in_single(name, batch, dreams,
     """Each step within 1e-6 of the reference's, unless a number lies within 1e-6 of a probability."""
     if name in BATCHES and batch * dreams > 1:
         batch, dreams = BATCHES[name]
-    steps = Steps(monkeypatch, lambda: Phases(RULES[name](), RULES[name]()), TrainConfig(300, batch, dreams, every=3), torch.float32, form, seed)
+    config = TrainConfig(300, batch, dreams, every=3)
+    steps = Steps(monkeypatch, lambda: Phases(RULES[name](), RULES[name]()), config, torch.float32, form, seed)
     steps(300, atol=1e-6)
     assert steps.clear > 270 and steps.engines[Compiled][1].prior.bias.dtype == torch.float32
 

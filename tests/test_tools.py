@@ -152,7 +152,7 @@ def test_of_figures_that_bring_a_page_no_widget_is_stored():
 
 DIFF = """--- rule.py
 +++ rule.py
- -1,3 +1,3 
+@@ -1,3 +1,3 @@
  def pairs(x, y):
 -    return zip(x, y, strict=True)
 +    return zip(x, y, {})
