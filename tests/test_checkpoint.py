@@ -492,7 +492,7 @@ def test_killed_at_any_moment(folder):
     assert sum(kills.values()) >= KILLS and min(kills.values()) >= KILLS // 8
 
 
-COMMAND = "-m helmholtz_mim train --sizes 12 8 4 --epochs 30 --seeds 2 --scheme mim --report-every 20 --checkpoint-minutes 1e-9".split()
+COMMAND = "-m helmholtz_mim train --sizes 12 8 4 --epochs 200 --seeds 2 --scheme mim --report-every 100 --checkpoint-minutes 1e-9".split()
 
 
 def test_the_command_is_killed_and_resumed(folder):
