@@ -24,7 +24,8 @@ from .patterns import Patterns
 @dataclass(frozen=True)
 class Kernel:
     """A rule as plain functions of arrays, which an engine compiles; arithmetic alone,
-    without a branch on a number, decides for eight replicas at once.
+    without a branch on a number, decides for eight replicas at once, all of them
+    wherever one has its turn: only `update` may change the memory.
     `memory` is shared with the rule and changed in place."""
 
     allocate: Callable  # (layer, p, u, memory, y): writes the bits of a layer into y

@@ -85,6 +85,9 @@ class RingingAtDawn(FactorialMIM):
 
     bell = Bell()
 
+    def __init__(self):
+        super().__init__(estimate_every=1)
+
     def begin(self, *arguments):
         super().begin(*arguments)
         RingingAtDawn.bell()

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as some
 from numba import njit
 
-from helmholtz_mim import HelmholtzMachine, Kernel, Patterns, Phases, Stream, TrainConfig, down, encode, sample, states, train, up
+from helmholtz_mim import HelmholtzMachine, Kernel, NotApplicable, Patterns, Phases, Stream, TrainConfig
+from helmholtz_mim import down, encode, sample, states, train, up
+from helmholtz_mim.elementary import where
 from helmholtz_mim.engines import batched, compiled, loop
 from helmholtz_mim.engines.compiled import fitting, pointer, signatures
 from helmholtz_mim.engines.lanes import LANES, cells
@@ -19,6 +22,7 @@ from helmholtz_mim.engines.loop import OneByOne, SideBySide
 from helmholtz_mim.rules.categorical import CategoricalMIM, allocate_best, allocate_sharpened, local_step, unit_gains, update_table
 from helmholtz_mim.rules.factorial import FactorialMIM, allocate_tempered, tempered, update_habit
 from helmholtz_mim.rules.perturbation import Flip
+from helmholtz_mim.rule import Rule
 from helmholtz_mim.streams import fill_double, fill_single
 
 RULES = {
@@ -395,3 +399,108 @@ def test_tables_have_a_limit():
     for chain in (up(HelmholtzMachine((8, 17))), down(HelmholtzMachine((17, 8)))):
         with pytest.raises(ValueError, match=r"layer of 17 units has 2\^17 states.*FactorialMIM"):
             CategoricalMIM().bind(chain)
+
+
+# Kernels as others might write them: side by side, or one by one where they cannot be, but never otherwise
+
+
+def from_a_list(layer, p, u, memory, y):
+    listed = [p[j] for j in range(len(p))]
+    for j in range(len(p)):
+        y[j] = u[j] < listed[j]
+
+
+def from_the_end(layer, p, u, memory, y):
+    for j in range(len(p)):
+        y[j] = u[j] < p[j] * memory[-1]
+
+
+def by_slices(layer, p, u, memory, y):
+    end, rest, none = memory[-2:], memory[:-1], memory[3:1]
+    for j in range(len(p)):
+        y[j] = u[j] < p[j] * end[1] + (len(rest) - 3) + len(none)
+
+
+def every_other(layer, p, u, memory, y):
+    for j in range(len(p)):
+        y[j] = u[j] < p[j] * memory[1::2][0]
+
+
+def counting_truths(layer, p, u, memory, y):
+    for j in range(len(p)):
+        y[j] = ((u[j] < 0.5) + (p[j] > 0.2)) > 1.5
+
+
+def choosing_whole_numbers(layer, p, u, memory, y):
+    for j in range(len(p)):
+        y[j] = where(u[j] < p[j], 1, 0)
+
+
+def comparing_truths(layer, p, u, memory, y):
+    for j in range(len(p)):
+        y[j] = (u[j] < p[j]) == (u[j] < 0.5)
+
+
+def adding_in_place(layer, p, u, memory, y):
+    for j in range(len(p)):
+        x = p[j]
+        x += memory[0]
+        x *= 0.5
+        y[j] = u[j] < x
+
+
+def without_clean_bits(layer, p, u, memory, y):
+    for j in range(len(p)):
+        y[j] = 2.0 * (u[j] < p[j])
+
+
+def calling_itself(layer, p, u, memory, y):
+    for j in range(len(p)):
+        y[j] = u[j] < halved_often(p[j], 3)
+
+
+def halved_often(x, times):
+    return x if times == 0 else halved_often(x * 0.5, times - 1)
+
+
+class Odd(Rule):
+    def __init__(self, allocate):
+        self.allocate = allocate
+
+    def kernel(self, chain):
+        starts = 4 * np.arange(len(chain.machine.sizes) + 1)
+        memory = np.tile([0.25, 0.5, 0.75, 1.0], (5, len(chain.machine.sizes)))
+        return Kernel(self.allocate, None, memory, starts, width=lambda units: 4)
+
+
+def odd(allocate=None, machine=None):
+    """A stack of five after three epochs in which such a kernel decides every second step."""
+    machine = machine or HelmholtzMachine((8, 5, 3), replicas=5)
+    world, config = Patterns(states(machine.sizes[0])[:12]), TrainConfig(3, every=2)
+    rule, generator = Odd(allocate) if allocate else sample, torch.Generator().manual_seed(2)
+    train(machine, world, config, allocate=rule, engine="compiled", generator=generator)
+    return machine
+
+
+ODD = [from_a_list, from_the_end, by_slices, every_other, counting_truths, choosing_whole_numbers, comparing_truths,
+       adding_in_place, without_clean_bits]  # fmt: skip
+
+
+@pytest.mark.parametrize("allocate", ODD)
+def test_kernels_from_outside_are_the_same_in_both_layouts(allocate, monkeypatch):
+    together = odd(allocate)
+    monkeypatch.setattr(compiled, "form_for", lambda *_: OneByOne)
+    assert same_weights(together, odd(allocate))
+
+
+@pytest.mark.parametrize("allocate", [calling_itself, partial(from_a_list, 1), lambda layer, p: None])
+def test_a_kernel_that_cannot_be_compiled_is_refused(allocate):
+    with pytest.raises(NotApplicable, match="use engine='torch'"):
+        odd(allocate)
+
+
+def test_layers_that_share_their_weights_are_left_to_the_reference():
+    machine = HelmholtzMachine((4, 4, 4), replicas=2)
+    machine.recognition[1] = machine.recognition[0]
+    with pytest.raises(NotApplicable, match="weights of their own"):
+        odd(machine=machine)

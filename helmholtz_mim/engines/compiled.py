@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from itertools import pairwise
-from types import FunctionType
+from types import FunctionType, MethodType
 
 import numpy as np
 import torch
 from jaxtyping import Bool, UInt64
 from numba import cfunc, types
-from numba.core.errors import TypingError
 from numba.extending import register_jitable
 
 from ..chains import Chain, down, up
@@ -48,21 +47,31 @@ def update_nothing(layer, y, rows, left, memory):
     "For rules that keep nothing."
 
 
-@cache
+_CALLABLE: set[Callable] = set()  # the functions that compiled code may call by now
+
+
 def callable_when_compiled(function: Callable) -> None:
     "Let compiled code call the functions of its own module that a function uses."
     for name in function.__code__.co_names:
         used = function.__globals__.get(name)
-        if isinstance(used, FunctionType) and used.__module__ == function.__module__:
+        if not isinstance(used, FunctionType) or used in _CALLABLE:
+            continue
+        if used.__module__ == function.__module__:
+            _CALLABLE.add(used)
             register_jitable(used)
             callable_when_compiled(used)
 
 
 @cache
 def pointer(function: Callable, signature) -> object:
-    "A plain function as machine code that can be handed to a loop."
+    """A plain function as machine code that can be handed to a loop;
+    on disk if it is ours, since numba cannot see what else a function depends on."""
+    if not isinstance(function, FunctionType | MethodType):
+        raise TypeError("a kernel is made of plain functions")
     callable_when_compiled(function)
-    return machine_code(cfunc, signature)(function)
+    if function.__module__.startswith("helmholtz_mim."):
+        return machine_code(cfunc, signature)(function)
+    return cfunc(signature, error_model="numpy")(function)
 
 
 @cache
@@ -71,7 +80,7 @@ def calculates(*functions: Callable) -> bool:
     try:
         for function, signature in zip(functions, signatures(SideBySide), strict=True):
             pointer(function, signature)
-    except TypingError:
+    except Exception:  # numba has many ways to refuse
         return False
     return True
 
@@ -94,7 +103,13 @@ def kernel_of(rule: Rule, chain: Chain, rows: int) -> Kernel:
 def decision(kernel: Kernel, chain: Chain, form: Form) -> Decision:
     "A kernel as the loop takes it, with the memory of all replicas."
     functions = kernel.allocate, kernel.update or update_nothing
-    allocate, update = map(pointer, functions, signatures(form))
+    try:
+        allocate, update = map(pointer, functions, signatures(form))
+    except Exception as error:
+        raise NotApplicable(
+            "numba cannot compile the kernel of this rule "
+            f"({str(error).strip().splitlines()[0]}): use engine='torch'"
+        ) from error
     memory, starts = fitting(kernel, chain)
     return Decision(allocate, update, starts, memory)  # type: ignore[arg-type]
 
@@ -112,7 +127,7 @@ def fitting(kernel: Kernel, chain: Chain) -> tuple[np.ndarray, np.ndarray]:
     decides = {link.to for link in chain.links if link.of is not None}
     fits = starts.dtype.kind == "i" and starts.shape == (len(sizes) + 1,)
     fits &= (
-        memory.dtype == np.float64 and memory.ndim == 2 and memory.flags.c_contiguous
+        memory.dtype == np.float64 and memory.ndim == 2 and memory.flags.carray
     )
     if fits:
         slices = np.diff(starts)
@@ -129,7 +144,7 @@ def fitting(kernel: Kernel, chain: Chain) -> tuple[np.ndarray, np.ndarray]:
     if not fits:
         raise ValueError(
             "the memory of this rule's kernel does not fit the machine: make it a "
-            f"float64 array with {replicas} rows, and let `starts` give each layer "
+            f"writable float64 array with {replicas} rows, and let `starts` give each layer "
             f"from {min(decides)} to {max(decides)} as many numbers as `width` says"
         )
     return memory, starts.astype(np.int64)
@@ -203,12 +218,18 @@ class Compiled(Engine):
         ]
         self.keys = setup.stream.keys.reshape(-1)
         self.form = form_for(machine.sizes, len(self.keys))
-        if not all(calculates(k.allocate, k.update or update_nothing) for k in kernels):
+        functions = [(k.allocate, k.update or update_nothing) for k in kernels]
+        if self.form is SideBySide and not all(calculates(*pair) for pair in functions):
             self.form = OneByOne
         self.rules = [
             decision(kernel, chain, self.form)
             for kernel, chain in zip(kernels, self.chains)
         ]
+        if np.shares_memory(self.rules[0].memory, self.rules[1].memory):
+            raise NotApplicable(
+                "the rules of both phases change one memory: give each its own, "
+                "or use engine='torch'"
+            )
         self.links = [layout(chain, self.form) for chain in self.chains]
         self.words = words_of(patterns.bits.numpy())
         cumulative = cumulative_weights(patterns)
@@ -307,15 +328,21 @@ def _check_plain(setup: Setup) -> None:
             "the compiled engine takes plain steps at a constant "
             f"rate, not those of {setup.optimizer}: use engine='torch'"
         )
-    weight = setup.machine.prior.weight
-    if weight.device.type != "cpu":
+    weights = [w for layer in setup.machine.layers for w in layer.buffers() if w.numel()]
+    dtypes = {w.dtype for w in weights}
+    if any(w.device.type != "cpu" for w in weights):
         raise NotApplicable(
             "the compiled engine runs on the CPU: use engine='torch' "
             "for a machine on another device (CUDA is untested)"
         )
-    if weight.dtype not in (torch.float32, torch.float64):
+    if dtypes not in ({torch.float32}, {torch.float64}):
         raise NotApplicable(
-            "the compiled engine computes in single or double precision, "
-            f"not in {weight.dtype}: use machine.float(), or engine='torch'"
+            "the compiled engine computes in single or double precision, not in "
+            f"{' and '.join(map(str, dtypes))}: use machine.float(), or engine='torch'"
+        )
+    if len({w.data_ptr() for w in weights}) < len(weights):
+        raise NotApplicable(
+            "the compiled engine takes layers with weights of their own, "
+            "not shared ones: use engine='torch'"
         )
     binary_layers(setup.machine)

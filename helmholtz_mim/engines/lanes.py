@@ -46,6 +46,23 @@ class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager, lanes):
         super().__init__(manager, lanes, lanes.vector)
 
+    def get_data_type(self):  # in memory a number may lie anywhere, a vector may not
+        return ir.ArrayType(self.be_type.element, LANES)
+
+    def as_data(self, builder, value):
+        data = ir.Constant(self.get_data_type(), ir.Undefined)
+        for lane in range(LANES):
+            x = builder.extract_element(value, ir.IntType(32)(lane))
+            data = builder.insert_value(data, x, lane)
+        return data
+
+    def from_data(self, builder, data):
+        value = ir.Constant(self.be_type, ir.Undefined)
+        for lane in range(LANES):
+            x = builder.extract_value(data, lane)
+            value = builder.insert_element(value, x, ir.IntType(32)(lane))
+        return value
+
 
 @register_model(Cells)
 class _CellsModel(models.StructModel):
@@ -87,7 +104,9 @@ def _common(*operands):
     "The type of numbers that operands are brought to."
     lanes = [t.dtype for t in operands if isinstance(t, Lanes)]
     real = [t for t in lanes if t in REAL] or [t for t in operands if t in REAL]
-    return max(real, key=lambda t: t.bitwidth) if real else (lanes or operands)[0]
+    if real:
+        return max(real, key=lambda t: t.bitwidth)
+    return lanes[0] if lanes else types.float64
 
 # %% ../../nbs/30_lanes.ipynb #la-08
 def _on_lanes(operation: Callable, instruct: Callable, result=None) -> None:
@@ -96,6 +115,8 @@ def _on_lanes(operation: Callable, instruct: Callable, result=None) -> None:
     @intrinsic
     def call(typing, a, b):
         dtype = _common(a, b)
+        if dtype == types.boolean and operation is not operator.and_:
+            dtype = types.float64  # truth values are counted as numbers
 
         def code(context, builder, signature, arguments):
             pairs = zip(arguments, signature.args)
@@ -125,7 +146,8 @@ for _name, *_instructions in (
     ("truediv", "fdiv", None), ("xor", None, "xor"), ("and_", None, "and_"),
     ("rshift", None, "lshr"),
 ):
-    _on_lanes(getattr(operator, _name), _arithmetic(*_instructions))
+    for _operation in {_name, f"i{_name}"} & set(dir(operator)):
+        _on_lanes(getattr(operator, _operation), _arithmetic(*_instructions))
 for _name, _sign in ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("eq", "=="):
     _on_lanes(getattr(operator, _name), _comparison(_sign), types.boolean)
 
@@ -163,8 +185,9 @@ def _cells_of(array):
 def _place(context, builder, signature, arguments):
     "Where a cell begins, and how many bytes a number takes."
     of = context.make_helper(builder, signature.args[0], arguments[0])
-    width = signature.args[0].dtype.dtype.bitwidth // 8
-    return builder.gep(of.data, [arguments[1]]), width
+    lanes = signature.args[0].dtype
+    pointer = builder.gep(of.data, [arguments[1]])
+    return builder.bitcast(pointer, lanes.vector.as_pointer()), lanes.dtype.bitwidth // 8
 
 
 @intrinsic
@@ -206,17 +229,32 @@ def _size(cells):
         return lambda cells: cells.size
 
 
-@overload(operator.getitem)
+def _is_index(cells, at):
+    "Whether it is a number from 0 on: those from the end on are not known here."
+    return (
+        isinstance(cells, Cells)
+        and isinstance(at, types.Integer)
+        and getattr(at, "literal_value", 0) >= 0
+    )
+
+
+@overload(operator.getitem, prefer_literal=True)
 def _read(cells, at):
-    if isinstance(cells, Cells) and isinstance(at, types.Integer):
+    def part(cells, at):
+        start = at.start + cells.size if at.start < 0 else at.start
+        stop = at.stop + cells.size if at.stop < 0 else at.stop
+        start = min(max(start, 0), cells.size)
+        return _part(cells, start, max(start, min(stop, cells.size)))
+
+    if _is_index(cells, at):
         return lambda cells, at: _load(cells, at)
-    if isinstance(cells, Cells) and isinstance(at, types.SliceType):
-        return lambda cells, at: _part(cells, at.start, min(at.stop, cells.size))
+    if isinstance(cells, Cells) and isinstance(at, types.SliceType) and not at.has_step:
+        return part
 
 
-@overload(operator.setitem)
+@overload(operator.setitem, prefer_literal=True)
 def _write(cells, at, value):
-    if isinstance(cells, Cells) and isinstance(at, types.Integer):
+    if _is_index(cells, at):
         return lambda cells, at, value: _store(cells, at, value)
 
 # %% ../../nbs/30_lanes.ipynb #la-13
@@ -234,6 +272,8 @@ def _select(typing, condition, a, b):
 
 @overload(where)
 def _where(condition, a, b):
+    if getattr(condition, "dtype", types.boolean) != types.boolean:
+        return None
     if any(isinstance(t, Lanes) for t in (condition, a, b)):
         return lambda condition, a, b: _select(condition, a, b)
     return lambda condition, a, b: a if condition else b
@@ -251,7 +291,8 @@ def _any(typing, condition):
 @overload(anywhere)
 def _anywhere(condition):
     if isinstance(condition, Lanes):
-        return lambda condition: _any(condition)
+        truth = condition.dtype == types.boolean
+        return (lambda condition: _any(condition)) if truth else None
     return lambda condition: condition
 
 

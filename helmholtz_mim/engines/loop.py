@@ -294,7 +294,7 @@ def consult(rule, link, turn, cell, unit):
     memory = rule.memory[rule.starts[l] : rule.starts[l + 1]]
     rule.allocate(l, unit.rule_p[:n], unit.rule_u[:n], memory, unit.rule_y[:n])
     for j in range(link.cells):
-        cell.z[c + j] = where(turn, cell.rule_y[j], cell.z[c + j])
+        cell.z[c + j] = where(turn, cell.rule_y[j] > 0.5, cell.z[c + j] > 0.5)
 
 
 @machine_code(njit, forceinline=True)
