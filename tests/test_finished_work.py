@@ -85,9 +85,6 @@ class RingingAtDawn(FactorialMIM):
 
     bell = Bell()
 
-    def __init__(self):
-        super().__init__(estimate_every=1)
-
     def begin(self, *arguments):
         super().begin(*arguments)
         RingingAtDawn.bell()
@@ -122,6 +119,7 @@ def go(engine, where, calls=0, checkpoint=None, replicas=(2,), **options):
     report: Report = partial(ringing_report, generator=torch.Generator().manual_seed(1))
     config = TrainConfig(EPOCHS, 20, every=1, report_every=2)
     rule = where() if isinstance(where, type) else FactorialMIM()
+    rule.estimate_every = 1
     options |= dict(allocate=rule, engine=engine, report=report, checkpoint=checkpoint)
     try:
         history = train(machine, bars(), config, **options, generator=torch.Generator().manual_seed(0))
@@ -366,6 +364,7 @@ def test_worker_processes_end_too(number, folder, start):
     line = "-m helmholtz_mim compare --seeds 1 --pretrain 1 --epochs 1000000 --out run".split()
     program = start(*line, start_new_session=True)
     wait_for(lambda: program.poll() is not None or len(children(program.pid)) == 3)  # two workers, and who cleans up after them
+    time.sleep(2)  # until both have been told what to do
     workers = children(program.pid)
     os.killpg(program.pid, number) if number == signal.SIGINT else program.send_signal(number)
     _, said = program.communicate(timeout=60)
