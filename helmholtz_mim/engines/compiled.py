@@ -143,9 +143,10 @@ def fitting(kernel: Kernel, chain: Chain) -> tuple[np.ndarray, np.ndarray]:
         )
     if not fits:
         raise ValueError(
-            "the memory of this rule's kernel does not fit the machine: make it a "
-            f"writable float64 array with {replicas} rows, and let `starts` give each layer "
-            f"from {min(decides)} to {max(decides)} as many numbers as `width` says"
+            "the memory of this rule's kernel does not fit the machine: "
+            f"make it a writable float64 array with {replicas} rows, and "
+            f"let `starts` give each layer from {min(decides)} to "
+            f"{max(decides)} as many numbers as `width` says"
         )
     return memory, starts.astype(np.int64)
 
@@ -328,7 +329,9 @@ def _check_plain(setup: Setup) -> None:
             "the compiled engine takes plain steps at a constant "
             f"rate, not those of {setup.optimizer}: use engine='torch'"
         )
-    weights = [w for layer in setup.machine.layers for w in layer.buffers() if w.numel()]
+    weights = [
+        w for layer in setup.machine.layers for w in layer.buffers() if w.numel()
+    ]
     dtypes = {w.dtype for w in weights}
     if any(w.device.type != "cpu" for w in weights):
         raise NotApplicable(

@@ -187,7 +187,10 @@ def _place(context, builder, signature, arguments):
     of = context.make_helper(builder, signature.args[0], arguments[0])
     lanes = signature.args[0].dtype
     pointer = builder.gep(of.data, [arguments[1]])
-    return builder.bitcast(pointer, lanes.vector.as_pointer()), lanes.dtype.bitwidth // 8
+    return (
+        builder.bitcast(pointer, lanes.vector.as_pointer()),
+        lanes.dtype.bitwidth // 8,
+    )
 
 
 @intrinsic
