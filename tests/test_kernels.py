@@ -423,7 +423,7 @@ def by_slices(layer, p, u, memory, y):
 
 def every_other(layer, p, u, memory, y):
     for j in range(len(p)):
-        y[j] = u[j] < p[j] * memory[1::2][0]
+        y[j] = u[j] < p[j] * memory[::2][1]
 
 
 def counting_truths(layer, p, u, memory, y):
