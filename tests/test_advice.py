@@ -127,6 +127,29 @@ def all_off(layer, p, u, memory, y):
         y[j] = memory[0]
 
 
+SHARED = np.ones((1, 3))
+
+
+class Kept(Rule):
+    """A coin with a kernel that has a memory, or with none that works."""
+
+    def __init__(self, memory=None, decide=all_off):
+        self.memory, self.decide = memory, decide
+
+    def __call__(self, layer, p, u):
+        return (u < p).to(p)
+
+    def kernel(self, chain):
+        memory = np.ones((1, 3)) if self.memory is None else self.memory
+        return Kernel(self.decide, None, memory, np.arange(4), width=lambda units: 1)
+
+
+def sharing():
+    machine = HelmholtzMachine((8, 8, 8))
+    machine.recognition[1] = machine.recognition[0]
+    return machine
+
+
 def likeliest(layer, p, u):
     return (p > 0.5).to(p)
 
@@ -180,6 +203,21 @@ ENGINE_CASES = {
         on("compiled", machine=lambda: HelmholtzMachine((8, 4)).bfloat16()),
         "engine='(.*)'",
         there(machine=lambda: HelmholtzMachine((8, 4)).bfloat16()),
+    ),
+    "shared weights, compiled": (
+        on("compiled", machine=lambda: sharing()),
+        "engine='(.*)'",
+        there(machine=lambda: sharing()),
+    ),
+    "a kernel that is none, compiled": (
+        on("compiled", allocate=lambda: Kept(decide="nothing")),
+        "cannot compile the kernel.*engine='(.*)'",
+        there(allocate=lambda: Kept(decide="nothing")),
+    ),
+    "one memory for two rules, compiled": (
+        on("compiled", allocate=lambda: Phases(*(Kept(memory=SHARED) for _ in range(2)))),
+        "engine='(.*)'",
+        there(allocate=lambda: Phases(*(Kept(memory=SHARED) for _ in range(2)))),
     ),
     "a function, compiled": (
         on("compiled", allocate=lambda: likeliest),
