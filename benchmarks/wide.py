@@ -116,7 +116,7 @@ def batches(sizes=(784, 200, 200, 10), batch=100):
 
 def crossing():
     """From which batch on matrix products win, and where `engine="auto"` takes them."""
-    print("How many times faster the compiled engine is (it computes in float64, the reference here in float32);")
+    print("How many times faster the compiled engine is than the reference, both in float32;")
     print('engine="auto" leaves batches marked * to matrix products')
     sizes_of_batch = (1, 3, 10, 30, 100)
     print(f"  {'layers':<16} {'weights':>8}" + "".join(f" {f'batch {b}':>10}" for b in sizes_of_batch))
