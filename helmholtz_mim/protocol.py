@@ -118,7 +118,7 @@ class Optimizer:
 
     @property
     def plain(self) -> bool:
-        "Whether each step is that of the delta rule, at a constant rate."
+        "Whether each step is that of the delta rule, at whatever rate."
         return False
 
     def rate(self, config: TrainConfig, done: float = 0.0) -> float:
@@ -152,7 +152,7 @@ class SGD(Optimizer):
 
     @property
     def plain(self) -> bool:
-        return self.schedule == "constant" and not self.momentum
+        return not self.momentum
 
     def over(
         self, weights: list[Float[Tensor, "..."]], lr: float

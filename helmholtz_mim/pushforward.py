@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['LARGEST', 'BLOCK', 'TINY', 'log_table', 'double_logits', 'cached_states', 'check_size', 'check_distributions',
            'check_enumerable', 'channel', 'entropy', 'kl', 'log_entropy', 'log_kl', 'push', 'push_in_logs',
-           'log_states', 'inputs_of', 'upward', 'downward', 'one_thread']
+           'log_states', 'both_ways', 'inputs_of', 'upward', 'downward', 'one_thread']
 
 # %% ../nbs/09_pushforward.ipynb #pf-02
 import math
@@ -123,9 +123,9 @@ def log_kl(
 
 def _weighted(log_p, value):
     p = log_p.exp()
-    total = (p * value).sum(-1)
+    total = torch.linalg.vecdot(p, value)
     if total.isnan().any():  # 0 · ∞ counts as 0
-        total = torch.where(p > 0, p * value, 0.0).sum(-1)
+        total = torch.linalg.vecdot(p, torch.where(p > 0, value, 0.0))
     return total
 
 # %% ../nbs/09_pushforward.ipynb #08-14
@@ -173,8 +173,10 @@ def _table(off_on: Tensor) -> Tensor:
 
 
 def _rows(s: Tensor, units: int) -> int:
-    "How many inputs a table over all states of so many units has, below BLOCK entries."
-    return max(1, (BLOCK >> units) // math.prod(s.shape[:-2]))
+    """How many inputs a table over all states of so many units has: below BLOCK
+    entries, or a quarter of those that all states of the layer take anyway."""
+    below = (BLOCK >> units) // math.prod(s.shape[:-2])
+    return max(1, below, 2 ** (s.shape[-1] - units) // 4)
 
 # %% ../nbs/09_pushforward.ipynb #08-17
 def log_states(
@@ -200,6 +202,13 @@ def log_states(
             x, log_w = _inputs(link, log_p, patterns)
             log_p[link.to] = push(log_w, link.layer, x)
     return log_p
+
+
+def both_ways(
+    machine: HelmholtzMachine, patterns: Patterns
+) -> tuple[list[Float[Tensor, "*replicas _states"]], ...]:
+    "ln of the state probabilities of every layer: driven by the data, by the prior."
+    return log_states(up(machine), patterns), log_states(down(machine))
 
 
 def _inputs(link, log_p, patterns):

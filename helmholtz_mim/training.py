@@ -223,7 +223,8 @@ def _go(
     ):
         for rule, chain in begins:
             if (epoch - 1) % _epochs(rule, s.patterns) == 0:
-                rule.begin(chain, s.patterns, s.optimizer.rate(s.config), s.turns)
+                rate = s.optimizer.rate(s.config, (epoch - 1) / s.config.epochs)
+                rule.begin(chain, s.patterns, rate, s.turns)
         due = epoch % s.config.report_every == 0 or epoch == s.config.epochs
         looked_at = any(epoch % _epochs(rule, s.patterns) == 0 for rule, _ in begins)
         if due or checkpoint or looked_at:

@@ -8,13 +8,13 @@ __all__ = ['BLOCK', 'signatures', 'update_nothing', 'callable_when_compiled', 'p
 import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from types import FunctionType, MethodType
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt64
+from jaxtyping import Bool, Float, UInt64
 from numba import cfunc, types
 from numba.extending import register_jitable
 
@@ -241,7 +241,7 @@ class Compiled(Engine):
         )
         self.numbers = patterns.epoch + day + night  # of one epoch
         # compiled here, where Ctrl-C is heard
-        self.train(np.empty((len(self.keys), 0), bool))
+        self.train(np.empty((len(self.keys), 0), bool), np.empty(0))
 
     @classmethod
     def is_faster(cls, setup: Setup) -> bool:
@@ -256,24 +256,35 @@ class Compiled(Engine):
             draw_turns(s.patterns, s.config, epoch + e, s.turns, s.machine.replicas)
             for e in range(count)
         ]
-        self.train(torch.cat(turns, -1).reshape(replicas, -1).numpy())
+        rates = [
+            s.optimizer.rate(s.config, (epoch + e) / s.config.epochs)
+            for e in range(count)
+        ]
+        self.train(torch.cat(turns, -1).reshape(replicas, -1).numpy(), np.array(rates))
         s.stream.position += count * self.numbers
         return count
 
-    def train(self, turns: Bool[np.ndarray, "replicas data"]) -> None:
-        "Train all replicas with so many data, and write the result into the machine."
+    def train(
+        self, turns: Bool[np.ndarray, "replicas data"],
+        rates: Float[np.ndarray, "epochs"],
+    ) -> None:
+        """Train all replicas with so many data, each epoch at its rate,
+        and write the result into the machine."""
         form, replicas = self.form, len(self.keys)
         weights = [pack(chain, form) for chain in self.chains]
         memories = [form.plain(rule.memory) for rule in self.rules]
         keys, turns = (
             form.plain(x) for x in (self.keys[:, None], turns.astype(np.float32))
         )
-        _on_all_threads(self.one, zip(keys, turns, *weights, *memories, strict=True))
+        one = partial(self.one, rates)
+        _on_all_threads(one, zip(keys, turns, *weights, *memories, strict=True))
         for chain, rule, w, memory in zip(self.chains, self.rules, weights, memories):
             unpack_(chain, form, w)
             rule.memory[:] = form.numbers(memory, replicas)
 
-    def one(self, key, turns, up_weights, down_weights, awake, asleep, stop) -> None:
+    def one(
+        self, rates, key, turns, up_weights, down_weights, awake, asleep, stop
+    ) -> None:
         "Train one job."
         s, sizes, real = self.setup, self.setup.machine.sizes, up_weights.dtype
         weights, buffers = [], buffers_for(sizes, self.form, real)
@@ -296,7 +307,7 @@ class Compiled(Engine):
         epochs(
             *self.links, tuple(weights), gains, self.shown(key, len(turns)), turns,
             sum(sizes), s.patterns.epoch, self.batch, s.config.dreams,
-            s.optimizer.rate(s.config), key, s.stream.position, *rules, buffers,
+            rates, key, s.stream.position, *rules, buffers,
             np.zeros(len(sizes) + 1, np.int64), listed, stop,
         )  # fmt: skip
         up_weights[:], down_weights[:] = weights
@@ -326,8 +337,8 @@ def _check_plain(setup: Setup) -> None:
         )
     if not setup.optimizer.plain:
         raise NotApplicable(
-            "the compiled engine takes plain steps at a constant "
-            f"rate, not those of {setup.optimizer}: use engine='torch'"
+            f"the compiled engine takes plain steps, not those of {setup.optimizer}: "
+            "use engine='torch'"
         )
     weights = [
         w for layer in setup.machine.layers for w in layer.buffers() if w.numel()

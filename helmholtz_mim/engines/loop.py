@@ -347,7 +347,7 @@ def phase(
 
 @machine_code(njit, nogil=True)
 def epochs(
-    up, down, weights, gains, words, turns, units, per_epoch, batch, dreams, rate,
+    up, down, weights, gains, words, turns, units, per_epoch, batch, dreams, rates,
     key, position, awake, asleep, buffers, count, on, stop,
 ):  # fmt: skip
     "Train one job in place, until told to stop; side by side if `on` is None."
@@ -368,7 +368,7 @@ def epochs(
         by_unit(p, on), by_unit(v, on), by_unit(y, on),
     )  # fmt: skip
     for start in range(0, len(turns), per_epoch):
-        position += per_epoch
+        position, rate = position + per_epoch, rates[start // per_epoch]
         for first in range(start, start + per_epoch, batch):
             if stop[0]:
                 return

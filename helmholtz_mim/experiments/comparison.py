@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from ..rules.categorical import CategoricalMIM
 from ..layers import binary_entropy, states
@@ -23,7 +24,7 @@ from ..patterns import Patterns
 from ..data.worlds import SIZES, dataset
 from ..arguments import imported, named
 from ..measures.exact import clamped_kl, exact_report
-from ..pushforward import downward, upward
+from ..pushforward import both_ways
 from ..rules.factorial import FactorialMIM
 from ..machine import HelmholtzMachine, load, save
 from ..rules.perturbation import Flip
@@ -195,9 +196,10 @@ def perform(run: Run, store: Store, keep: bool = False) -> None:
 # %% ../../nbs/15_comparison.ipynb #13-11
 def table_report(machine: HelmholtzMachine, patterns: Patterns) -> pd.DataFrame:
     "The exact report, and the columns of Liu's tables (layer 0, direction 'both')."
-    report = exact_report(machine, patterns, largest=30)
+    known = both_ways(machine, patterns)
+    report = exact_report(machine, patterns, largest=30, known=known)
     extra = (
-        pd.DataFrame(liu_columns(machine, patterns))
+        pd.DataFrame(liu_columns(machine, patterns, known))
         .rename_axis("replica")
         .reset_index()
     )
@@ -208,13 +210,17 @@ def table_report(machine: HelmholtzMachine, patterns: Patterns) -> pd.DataFrame:
 
 
 def liu_columns(
-    machine: HelmholtzMachine, patterns: Patterns
+    machine: HelmholtzMachine, patterns: Patterns,
+    known: tuple[list[Tensor], ...] | None = None,
 ) -> dict[str, list[float]]:
-    """Accuracy, clamped reverse KL, normalised information
-    and loss as in Liu's notebooks, per replica."""
-    up, down = upward(machine, patterns, largest=30), downward(machine, largest=30)
-    support = up[0] > 0
-    received = _factorial_information(machine, up, down)
+    """Accuracy, clamped reverse KL, normalised information and loss as in Liu's
+    notebooks, per replica."""
+    awake, asleep = (
+        [log_p.exp() for log_p in states]
+        for states in known or both_ways(machine, patterns)
+    )
+    support = awake[0] > 0
+    received = _factorial_information(machine, awake, asleep)
     frame = losses(machine, patterns, generator=torch.Generator().manual_seed(0))
     loss = {
         key: rows.value.to_numpy()
@@ -232,8 +238,8 @@ def liu_columns(
         )
         normalised = normalised - (i["generative", l] / n[l] if l < top else 0.0)
     return {
-        "accuracy": torch.where(support, down[0], 0.0).sum(-1).tolist(),
-        "reverse clamped": clamped_kl(down[0], up[0], -20.0).tolist(),
+        "accuracy": torch.where(support, asleep[0], 0.0).sum(-1).tolist(),
+        "reverse clamped": clamped_kl(asleep[0], awake[0], -20.0).tolist(),
         "normalised I": (
             (sum(i.values()) / sum(h for h, _ in received.values()).numpy()).tolist()
         ),
@@ -241,17 +247,17 @@ def liu_columns(
     }
 
 
-def _factorial_information(machine, up, down):
+def _factorial_information(machine, awake, asleep):
     """For each direction and receiving layer:
     the factorial entropy and what is left of it given the sender."""
     pairs = {}
     for l, layers in enumerate(
         zip(machine.recognition, machine.generative, strict=True)
     ):
-        senders = ("recognition", l + 1, up[l], l), (
+        senders = ("recognition", l + 1, awake[l], l), (
             "generative",
             l,
-            down[l + 1],
+            asleep[l + 1],
             l + 1,
         )
         for layer, (way, receiver, p, sender) in zip(layers, senders, strict=True):

@@ -16,10 +16,11 @@ from ..chains import down, up
 from ..layers import BinaryLayer, encode
 from ..machine import HelmholtzMachine, check_binary
 from ..patterns import Patterns, as_patterns
-from ..pushforward import LARGEST, cached_states, check_distributions
+from ..pushforward import LARGEST, both_ways, cached_states
+from ..pushforward import check_distributions
 from ..pushforward import check_enumerable, check_size
 from ..pushforward import double_logits, entropy, inputs_of, log_entropy
-from ..pushforward import log_kl, log_states, one_thread, push
+from ..pushforward import log_kl, one_thread, push
 from ..records import tidy_frame
 
 # %% ../../nbs/10_exact.ipynb #08-23
@@ -49,16 +50,20 @@ def _conditional_entropy(p, layer, x):
 # %% ../../nbs/10_exact.ipynb #08-30
 @one_thread()
 def exact_report(
-    machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST
+    machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST,
+    # what `both_ways` gives, where that is known
+    known: tuple[list[Tensor], ...] | None = None,
 ) -> pd.DataFrame:
     """Exact H, H/max, top, I, KL (nats) of every layer, direction and replica,
     and the off-support mass at layer 0."""
     check_enumerable(machine, largest)
-    return tidy_frame(_rows(machine, as_patterns(patterns)))
+    patterns = as_patterns(patterns)
+    return tidy_frame(
+        _rows(machine, patterns, *(known or both_ways(machine, patterns)))
+    )
 
 
-def _rows(machine: HelmholtzMachine, patterns: Patterns):
-    awake, asleep = log_states(up(machine), patterns), log_states(down(machine))
+def _rows(machine, patterns, awake, asleep):
     h_awake, h_asleep = (list(map(log_entropy, states)) for states in (awake, asleep))
     for l, n in enumerate(machine.sizes):
         for way, h, log_p, log_q in [

@@ -23,7 +23,7 @@ from ..layers import BinaryLayer, Generator, binary_entropy, encode, states
 from ..layers import uniforms
 from ..machine import check_binary
 from ..patterns import Patterns
-from ..pushforward import LARGEST, cached_states, double_logits
+from ..pushforward import LARGEST, cached_states
 from ..pushforward import inputs_of, log_states, one_thread
 from ..rule import Kernel, Remembering, sample
 
@@ -32,15 +32,16 @@ def local_step(
     layer: BinaryLayer, x: Float[Tensor, "*#replicas inputs below"],
     weights: Float[Tensor, "*#replicas inputs"], lr: float,
 ) -> Float[Tensor, "*#replicas"]:
-    """ε: the mean fraction of the way to its target
-    that one delta-rule step moves a unit; in (0, 1)."""
+    """ε: the mean fraction of the way to its target that one delta-rule step
+    moves a unit, in (0, 1); computed in the precision of the layer."""
     check_binary(layer, instead="give the rule an epsilon")
-    s = double_logits(layer, x).mT
-    reach = lr * (x.sum(-1).double() + (layer.bias is not None)).unsqueeze(-2)
+    x = x.to(layer.weight)
+    s = layer.logits(x).mT
+    reach = lr * (x.sum(-1) + (layer.bias is not None)).unsqueeze(-2)
     fall, rise = reach * s.sigmoid(), reach * (-s).sigmoid()
-    ways = (fall - s).sigmoid() * torch.expm1(-fall)
-    ways += (rise + s).sigmoid() * torch.expm1(-rise)
-    return (weights * ways.mean(-2)).sum(-1) / -2
+    ways = (fall - s).sigmoid_().mul_(fall.neg_().expm1_())
+    ways.addcmul_(s.add_(rise).sigmoid_(), rise.neg_().expm1_())
+    return (weights * ways.mean(-2)).sum(-1).double() / -2
 
 # %% ../../nbs/13_categorical.ipynb #11-10
 def unit_gains(
