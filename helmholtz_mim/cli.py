@@ -35,10 +35,11 @@ from matplotlib.figure import Figure as Picture
 from .checkpoint import Checkpoint
 from .data.worlds import SIZES, DATASETS, well_formed
 from .experiments.collapse import draw_layers, train_by_the_book
-from .experiments.comparison import EXPERIMENTS, PANELS, SCHEMES
+from .experiments.comparison import PANELS, SCHEMES
 from .experiments.comparison import draw_dynamics, dynamics, find_scheme
 from .experiments.comparison import perform, printed, scheme
 from .experiments.comparison import train_with_mim, worlds_store
+from .experiments.rivals import EXPERIMENTS
 from .records import against, per_seed, mean_interval
 from .patterns import Patterns
 from .arguments import named, memory
@@ -665,9 +666,9 @@ TABLES: dict[str, Callable] = {
 @dataclass
 class Table:
     """Run the experiments behind the tables:
-    worlds, ablation, noise, interleave (chapter 15), mnist (25) or static (26)."""
+    worlds, ablation, noise (chapter 15), interleave, rivals (16), mnist (25) or static (26)."""
 
-    # worlds, ablation, noise, interleave, mnist or static
+    # worlds, ablation, noise, interleave, rivals, mnist or static
     name: Annotated[str, tyro.conf.Positional]
     seeds: int = 0  # machines per run; the book's number if 0
     resume: bool = True  # keep runs that are finished
@@ -697,7 +698,7 @@ def figure_1(seeds: int, results: Path) -> Picture:
 
 def _figure_2(seeds: int, results: Path) -> Picture:
     "Figure 2: the living layers after wake-sleep with MIM in every tenth step."
-    machine, rhythms = train_with_mim(seeds)
+    machine, rhythms = train_with_mim(seeds=seeds)
     return draw_layers(
         machine.replica(0), rhythms,
         "Wake-sleep with MIM, online, 600 epochs: every layer is alive",

@@ -14,7 +14,8 @@ from helmholtz_mim.cli import main
 from helmholtz_mim.experiments import comparison
 from helmholtz_mim.experiments.comparison import PANELS, Run, draw_dynamics, dynamics, execute, find_scheme, label
 from helmholtz_mim.experiments.comparison import liu_columns, perform, scheme, table_report, worlds_store
-from helmholtz_mim.experiments.comparison import dynamics_runs, interleave_runs, nothing, panels
+from helmholtz_mim.experiments.comparison import dynamics_runs, nothing, panels
+from helmholtz_mim.experiments.rivals import interleave_runs
 from helmholtz_mim.records import against, per_seed, wide_names
 from helmholtz_mim.measures.meaning import causal, complement, predictive
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from helmholtz_mim import FactorialMIM, Flip, exact_report, store
-from helmholtz_mim.experiments.comparison import Run, small_files, small_results
+from helmholtz_mim.experiments.comparison import Run
+from helmholtz_mim.experiments.rivals import small_files, small_results
 from helmholtz_mim.rules.factorial import leave_one_out, self_consistent
 from helmholtz_mim.experiments.online import EDGES, OnlineRun, online_runs, online_store, pyramid_runs
 from helmholtz_mim.experiments.static import FURTHER, QUALITY, SWITCHES, StaticRun, long_runs, search_runs

@@ -21,7 +21,7 @@ import execute
 import mutants
 import results
 import ruler
-from helmholtz_mim.experiments import comparison
+from helmholtz_mim.experiments import comparison, rivals
 from helmholtz_mim.measures.exact import exact_report
 
 
@@ -225,7 +225,7 @@ def test_the_ruler_lists_chapters_a_total_and_what_is_missing(tmp_path, capsys):
 def tiny(tmp_path, monkeypatch):
     """One part of one short run, which has been made once; its table."""
     runs = [comparison.Run(epochs=1, batch=905, seeds=1)]
-    monkeypatch.setitem(comparison.EXPERIMENTS, "noise", (lambda: runs, exact_report))
+    monkeypatch.setitem(rivals.EXPERIMENTS, "noise", (lambda: runs, exact_report))
     monkeypatch.setattr(results, "STORED", tmp_path / "results")
     monkeypatch.setattr(results, "BESIDE", tmp_path / "beside")
     assert results.main(["noise"]) == 0

@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 from helmholtz_mim.cli import alone
-from helmholtz_mim.experiments.comparison import dynamics, perform, small_results
+from helmholtz_mim.experiments.comparison import dynamics, perform
+from helmholtz_mim.experiments.rivals import small_results
 from helmholtz_mim.store import digest
 
 ROOT = Path(__file__).parent.parent
