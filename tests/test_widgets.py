@@ -119,8 +119,7 @@ def test_same_coins_same_weights(core, name, every, engine, epochs):
     rhythms, machine = well_formed(12), HelmholtzMachine(SIZES)
     key = Stream((), generator=torch.Generator().manual_seed(3)).keys
     config = TrainConfig(epochs=epochs, every=every, report_every=epochs)
-    options = {"estimate_every": 1} if name == "mim" else {}  # as the lab does
-    train(machine, rhythms, config, allocate=scheme(name, **options), engine=engine, generator=torch.Generator().manual_seed(3))
+    train(machine, rhythms, config, allocate=scheme(name), engine=engine, generator=torch.Generator().manual_seed(3))
     up, down = train_in_page(core, key, encode(rhythms.bits).tolist(), epochs, name, every)
     assert np.abs(up - laid_out(*machine.recognition)).max() < 1e-5
     assert np.abs(down - laid_out(*machine.generative, machine.prior)).max() < 1e-5

@@ -81,9 +81,11 @@ def _train_online(run: OnlineRun, digits: Patterns) -> HelmholtzMachine:
         report_every=run.images,
     )
     data = Patterns(digits.bits, epoch=1000)
+    estimated = {"epsilon": None} if run.scheme == "mim" else {}
     generator = torch.Generator().manual_seed(0)
     train(
-        machine, data, config, allocate=scheme(run.scheme), report=nothing,
+        machine, data, config, allocate=scheme(run.scheme, **estimated),
+        report=nothing,
         generator=generator,
     )
     return machine

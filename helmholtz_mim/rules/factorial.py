@@ -6,6 +6,7 @@ __all__ = ['Threshold', 'FactorialMIM', 'tempered', 'allocate_by_habit', 'alloca
 
 # %% ../../nbs/14_factorial.ipynb #12-02
 import math
+import sys
 from collections.abc import Callable
 
 from jaxtyping import Float
@@ -36,10 +37,10 @@ class FactorialMIM(Estimated):
         *,
         # "usual" from the batch at hand; from memory if left out
         threshold: Threshold | None = None,
-        # the step size; estimated from the learning rate if left out
-        epsilon: float | None = None,
-        # data, rounded up to epochs; 1 in Liu's notebooks
-        estimate_every: int = 20_000,
+        # how far the frequencies follow each pattern; None: estimated, and they with it
+        epsilon: float | None = 0.02,
+        # data, rounded up to epochs, where epsilon is estimated
+        estimate_every: int = 1,
     ):
         super().__init__(epsilon, estimate_every)
         self.alpha, self.beta, self.threshold = number(alpha), number(beta), threshold
@@ -51,6 +52,9 @@ class FactorialMIM(Estimated):
                 f"not negative; not {shown(alpha)} and {shown(beta)}"
             )
         check_functions(threshold=threshold)
+        self.local = epsilon is not None or threshold is not None
+        if self.local:  # there is nothing to estimate
+            self.estimate_every = sys.maxsize
 
     @property
     def deterministic(self) -> bool:  # type: ignore[override]
@@ -61,11 +65,20 @@ class FactorialMIM(Estimated):
         and what the patterns of an unfinished batch add to them."""
         return {"alpha": 1, "beta": 1, "epsilon": 1, "usual": units, "sums": units}
 
+    def bind(self, chain: Chain) -> None:
+        "Make the memory, in which every unit is usually on half of the time."
+        known = self.chain is not None
+        super().bind(chain)
+        for m in () if known else self.memory.layers.values():
+            m.alpha[:], m.beta[:], m.usual[:] = self.alpha, self.beta, 0.5
+            m.epsilon[:] = self.epsilon or 0.0
+
     def begin(
         self, chain: Chain, data: Patterns, lr: float, uniforms: Generator
     ) -> None:
-        "Estimate the frequencies afresh, unless the batch at hand says what is usual."
-        if self.threshold is None:
+        "Estimate the frequencies and ε afresh, if ε was left to be estimated."
+        self.bind(chain)
+        if not self.local:
             super().begin(chain, data, lr, uniforms)
 
     def estimate(
@@ -74,7 +87,7 @@ class FactorialMIM(Estimated):
     ) -> None:
         "Frequencies as they are now."
         m = self.recall(layer)
-        m.alpha[:], m.beta[:], m.sums[:] = self.alpha, self.beta, 0.0
+        m.sums[:] = 0.0
         m.epsilon.copy_(epsilon.unsqueeze(-1))
         m.usual.copy_(z.double().mean(-2) if p is None else p @ z.double())
 

@@ -1,6 +1,6 @@
 // The collapse lab: a machine that trains in the page, and whose layers can be watched dying and waking up.
 import { among, announcer, bars, binned, button, calm, choice, ground, lines, make, select, share, slider, timeline, watchSeen, whole, within, worker } from "./kit.js";
-import { Flip, FactorialMIM, Machine, Stream, Training, addProducts, conditionalEntropy, divergence, entropy, exactReport, listen, localStep, logits, marginals, patterns, push, sigmoid, table, teach, toss, upperHalf, weightRows } from "./core.js";
+import { Flip, FactorialMIM, Machine, Stream, Training, addProducts, conditionalEntropy, divergence, entropy, exactReport, listen, logits, patterns, push, sigmoid, table, teach, toss, upperHalf, weightRows } from "./core.js";
 
 const STYLE = `
 .lab { display: grid; gap: .4rem 2.2rem; grid-template-columns: minmax(0, 1.25fr) minmax(0, 1fr); }
@@ -90,7 +90,7 @@ function render({ model, el }) {
     seed: [whole(1, 16), () => seed, (n) => growFrom(n)],
     running: [among([false, true]), () => running, (on) => play(on)],
   });
-  const machinery = [upperHalf, Stream, sigmoid, listen, toss, teach, Machine, Flip, FactorialMIM, Training, patterns, logits, table, push, addProducts, marginals, localStep, entropy, divergence, conditionalEntropy, exactReport, binned];
+  const machinery = [upperHalf, Stream, sigmoid, listen, toss, teach, Machine, Flip, FactorialMIM, Training, patterns, logits, table, push, addProducts, entropy, divergence, conditionalEntropy, exactReport, binned];
   const trainer = worker(engine, machinery);
 
   // controls

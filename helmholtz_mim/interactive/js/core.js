@@ -215,17 +215,14 @@ export class Flip {
 
 /** Factorial MIM: every unit fires if it is likelier to fire than usual. */
 export class FactorialMIM {
-  /** Step sizes and usual frequencies of every layer, from its exact distribution. */
-  begin(machine, data, lr) {
-    this.epsilon = [0];
-    this.usual = [null];
-    let weights = new Float64Array(data.words.length).fill(1 / data.words.length);
-    machine.recognition.forEach((block, l) => {
-      const n = machine.sizes[l + 1], s = logits(block, machine.sizes[l], n, l ? null : data);
-      this.epsilon.push(localStep(s, n, weights, l ? null : data, lr));
-      weights = push(weights, s, n);
-      this.usual.push(marginals(weights, n));
-    });
+  constructor(epsilon = 0.02) {
+    this.epsilon = epsilon;
+    this.usual = null;
+  }
+
+  /** Every unit is usually on half of the time, until it is known better. */
+  begin(machine) {
+    this.usual ??= machine.sizes.map((n) => new Float64Array(n).fill(0.5));
   }
 
   decide(layer, p, u, y) {
@@ -236,8 +233,8 @@ export class FactorialMIM {
   /** Let the frequencies follow the patterns that were used, whoever decided them. */
   observe(z) {
     for (let l = 1; l < z.length; l++) {
-      const t = this.usual[l], y = z[l], epsilon = this.epsilon[l];
-      for (let j = 0; j < t.length; j++) t[j] += epsilon * (y[j] - t[j]);
+      const t = this.usual[l], y = z[l];
+      for (let j = 0; j < t.length; j++) t[j] += this.epsilon * (y[j] - t[j]);
     }
   }
 }
@@ -330,34 +327,6 @@ export function addProducts(out, [a, b, c, d], [e, f, g, h]) {
     for (let j = 0; j < e.length; j++) out[at + j] += w * e[j] + x * f[j] + (y * g[j] + z * h[j]);
     at += e.length;
   }
-}
-
-/** How often each of n units is on. */
-export function marginals(p, n) {
-  const t = new Float64Array(n);
-  for (let k = 0; k < p.length; k++) for (let j = 0; j < n; j++) if ((k >> (n - 1 - j)) & 1) t[j] += p[k];
-  return t;
-}
-
-/** ε: the mean fraction of the way to its target that one step of the delta rule moves a unit. */
-export function localStep(s, n, weights, data, lr) {
-  let sum = 0;
-  for (let k = 0; k < weights.length; k++) {
-    let active = 0, here = 0;
-    for (let word = data ? data.words[k] : k; word; word &= word - 1) active += 1;
-    if (!active || !weights[k]) continue;
-    for (let j = 0; j < n; j++) {
-      const e = Math.exp(-s[k * n + j]), p = 1 / (1 + e), reach = lr * active;
-      let fraction = 0;
-      for (let y = 0; y < 2; y++) {
-        const d = reach * (p - y), less = Math.expm1(-d);
-        fraction += (d === 0 ? 1 : -less / d) / (1 + (1 + less) / e);
-      }
-      here += reach * p * fraction;
-    }
-    sum += (weights[k] * here) / n / 2;
-  }
-  return sum;
 }
 
 /** H(p) in nats. */
