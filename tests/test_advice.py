@@ -328,7 +328,7 @@ RULE_CASES = {
         lambda name: wide(getattr(helmholtz_mim, name)()),
     ),
     "no step": (
-        lambda: unmoved(FactorialMIM()),
+        lambda: unmoved(FactorialMIM(epsilon=None)),
         "give the rule an epsilon",
         lambda: unmoved(FactorialMIM(epsilon=0.1)),
     ),

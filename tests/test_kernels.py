@@ -109,7 +109,7 @@ class OneTooFar(FactorialMIM):
     """A rule whose kernel reads one number more than it says."""
 
     def fields(self, units):
-        return {"weights": 3, "usual": units}
+        return {name: count for name, count in super().fields(units).items() if name != "sums"}
 
     def kernel(self, chain):
         return replace(super().kernel(chain), allocate=allocate_one_too_far, update=None)

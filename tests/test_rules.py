@@ -165,7 +165,7 @@ def test_a_table_of_constant_mass_stays_a_distribution_when_rescaled(generator):
 
 def usual_of(machine, patterns, layer, generator):
     """How often each unit of a layer fires, as the factorial rule finds it when an epoch begins."""
-    rule = FactorialMIM()
+    rule = FactorialMIM(epsilon=None)
     rule.begin(up(machine), patterns, 0.1, generator)
     return rule.usual(layer, torch.zeros(*machine.replicas, 1, machine.sizes[layer])).squeeze(-2)
 
@@ -174,6 +174,19 @@ def test_a_machine_that_can_be_enumerated_has_exact_frequencies(random_machine, 
     machine = random_machine((8, 5, 2), bias=True)
     expected = RHYTHMS.weights @ machine.recognition[0](RHYTHMS.bits)
     assert_close(usual_of(machine, RHYTHMS, 1, generator), expected)
+
+
+def test_the_local_rule_looks_at_nothing_but_what_was_used(random_machine, generator):
+    """From one half on, a fraction ε of the way to every pattern; and an epoch that begins changes nothing."""
+    machine, rule = random_machine((8, 5, 2)), FactorialMIM(epsilon=0.25)
+    rule.bind(up(machine))
+    assert (rule.recall(1).usual == 0.5).all() and (rule.recall(2).usual == 0.5).all()
+    rule.observe([None, torch.tensor([[1.0, 0, 1, 0, 1]]), torch.ones(1, 2)])
+    followed = torch.tensor([0.625, 0.375, 0.625, 0.375, 0.625]).double()
+    assert_close(rule.recall(1).usual, followed)
+    rule.begin(up(machine), RHYTHMS, 0.1, generator)
+    assert_close(rule.recall(1).usual, followed)
+    assert rule.estimate_every > 10**15 and FactorialMIM(epsilon=None).estimate_every == 1
 
 
 def test_tempered_evidence_at_certainty_is_the_limit():

@@ -368,7 +368,8 @@ def epochs(
         by_unit(p, on), by_unit(v, on), by_unit(y, on),
     )  # fmt: skip
     for start in range(0, len(turns), per_epoch):
-        position, rate = position + per_epoch, rates[start // per_epoch]
+        position += per_epoch
+        rate = float(rates[start // per_epoch])  # as precise as what it multiplies
         for first in range(start, start + per_epoch, batch):
             if stop[0]:
                 return

@@ -28,7 +28,7 @@ from ..pushforward import both_ways
 from ..rules.factorial import FactorialMIM
 from ..machine import HelmholtzMachine, load, save
 from ..rules.perturbation import Flip
-from ..records import wide, wide_names
+from ..records import tidy_frame, wide, wide_names
 from ..store import Store
 from ..protocol import SGD, TrainConfig
 from ..methods.reweighted import Reweighted
@@ -194,9 +194,7 @@ def _late(report: Callable, quiet: int, apart: int) -> Callable:
 
 def nothing(machine: HelmholtzMachine, patterns: Patterns) -> pd.DataFrame:
     "A report that measures nothing on the way."
-    return pd.DataFrame(
-        columns=["step", "replica", "layer", "direction", "measure", "value"]
-    )
+    return tidy_frame([("", 0, "", [])])
 
 
 # %% ../../nbs/15_comparison.ipynb #13-09d
