@@ -361,7 +361,7 @@ RULE_CASES = {
     ),
     "rate": (lambda: Flip(2), "lies between 0 and 1", lambda: Flip(0.5)),
     "a step of another layer": (
-        lambda: trained(other(), allocate=FactorialMIM()),
+        lambda: trained(other(), allocate=FactorialMIM(epsilon=None)),
         "give the rule an epsilon",
         lambda: trained(other(), allocate=FactorialMIM(epsilon=0.1)),
     ),
