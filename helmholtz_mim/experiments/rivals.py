@@ -12,9 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from jaxtyping import Float
 import torch
-from torch import Tensor
 
 from ..chains import Chain, Units
 from ..elementary import where
@@ -123,13 +121,11 @@ class Floor(FactorialMIM):
         "What the factorial rule remembers, and the floor."
         return {**super().fields(units), "floor": 1}
 
-    def estimate(
-        self, layer: int, p: Float[Tensor, "*replicas rows"] | None,
-        z: Float[Tensor, "*#replicas rows units"], epsilon: Float[Tensor, "*replicas"],
-    ) -> None:
-        "Frequencies as they are now."
-        super().estimate(layer, p, z, epsilon)
-        self.recall(layer).floor[:] = self.floor
+    def bind(self, chain: Chain) -> None:
+        "Make the memory."
+        super().bind(chain)
+        for m in self.memory.layers.values():
+            m.floor[:] = self.floor
 
     def __call__(self, layer: int, p: Units, u: Units | None) -> Units:
         "A toss with no unit's probability on the far side of its floor."
