@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
@@ -35,7 +35,7 @@ from matplotlib.figure import Figure as Picture
 from .checkpoint import Checkpoint
 from .data.worlds import SIZES, DATASETS, well_formed
 from .experiments.collapse import draw_layers, train_by_the_book
-from .experiments.comparison import PANELS, SCHEMES
+from .experiments.comparison import PANELS, SCHEMES, Run
 from .experiments.comparison import draw_dynamics, dynamics, find_scheme
 from .experiments.comparison import perform, printed, scheme
 from .experiments.comparison import train_with_mim, worlds_store
@@ -613,13 +613,15 @@ def _to_be_repeated(folder: Path) -> Iterator[None]:
 
 
 def experiment(
-    runs: Callable, report: Callable, folder: Path, resume: bool, seeds: int = 16
+    runs: Callable, report: Callable, folder: Path, resume: bool, *seeds: int
 ) -> pd.DataFrame:
     "Do the runs on the small worlds; the mean over seeds of the main measures."
     table = worlds_store(folder, report).complete(
-        runs(seeds), perform, resume=resume, processes=2
+        runs(*seeds), perform, resume=resume, processes=2
     )
-    by = ["data", "bias", "scale", "batch", "lr", "every", "scheme", "rate", "epochs"]
+    options = [field.name for field in fields(Run) if field.name in table]
+    by = [name for name in options if table[name].nunique(dropna=False) > 1]
+    table[by] = table[by].astype(object).fillna("")
     main = ("KL.recognition.0", "off-support", "I.recognition", "normalised")
     return printed(
         per_seed(table, by)
@@ -666,7 +668,8 @@ TABLES: dict[str, Callable] = {
 @dataclass
 class Table:
     """Run the experiments behind the tables:
-    worlds, ablation, noise (chapter 15), interleave, rivals (16), mnist (25) or static (26)."""
+    worlds, ablation, noise (chapter 15),
+    interleave, rivals (16), mnist (25) or static (26)."""
 
     # worlds, ablation, noise, interleave, rivals, mnist or static
     name: Annotated[str, tyro.conf.Positional]
@@ -697,7 +700,7 @@ def figure_1(seeds: int, results: Path) -> Picture:
 
 
 def _figure_2(seeds: int, results: Path) -> Picture:
-    "Figure 2: the living layers after wake-sleep with MIM in every tenth step."
+    "Figure 2: the living layers after wake-sleep with categorical MIM."
     machine, rhythms = train_with_mim(seeds=seeds)
     return draw_layers(
         machine.replica(0), rhythms,

@@ -56,7 +56,9 @@ def other(value):
 @pytest.mark.parametrize("run", [Run(), OnlineRun(), StaticRun()], ids=lambda run: type(run).__name__)
 def test_every_field_is_part_of_the_key(run, tmp_path):
     place = Store(tmp_path, "the test")
-    changed = [replace(run, **{f.name: other(getattr(run, f.name))}) for f in fields(run) if f.name != "start"]
+    others = {f.name: other(getattr(run, f.name)) for f in fields(run) if f.name != "start"}
+    others |= {"hidden": (7, 8)} if "hidden" in others else {}
+    changed = [replace(run, **{name: value}) for name, value in others.items()]
     assert len({place.path(each) for each in (run, *changed)}) == len(changed) + 1
     assert place.path(run) == place.path(replace(run)) and place.path(run).name.startswith(run.name)
 
