@@ -173,7 +173,7 @@ def test_blocks_make_no_difference(block, rule, monkeypatch):
 
 def test_turns_of_all_epochs_are_never_drawn_at_once(monkeypatch):
     most, train = [], Compiled.train
-    monkeypatch.setattr(Compiled, "train", lambda engine, turns: most.append(turns.size) or train(engine, turns))
+    monkeypatch.setattr(Compiled, "train", lambda engine, turns, rates: most.append(turns.size) or train(engine, turns, rates))
     machine = HelmholtzMachine((8, 5, 3), replicas=(4,))
     trainer_of("compiled", machine, well_formed(8), TrainConfig(3000))(3000)
     assert sum(most) == 3000 * 72 * 4 and max(most) <= 2**18

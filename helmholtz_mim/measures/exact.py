@@ -52,7 +52,7 @@ def _conditional_entropy(p, layer, x):
 def exact_report(
     machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST,
     # what `both_ways` gives, where that is known
-    known: tuple[list[Tensor], ...] | None = None,
+    known: tuple[list[Float[Tensor, "*replicas _states"]], ...] | None = None,
 ) -> pd.DataFrame:
     """Exact H, H/max, top, I, KL (nats) of every layer, direction and replica,
     and the off-support mass at layer 0."""
