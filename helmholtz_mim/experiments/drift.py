@@ -226,9 +226,11 @@ def vitality(machine: HelmholtzMachine, patterns: Patterns) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Woken:
-    "Rhythms with MIM for some epochs, or none, and then in plain wake-sleep."
+    """Rhythms with MIM online at the rate of 0.1 for some epochs, or none,
+    and then in plain wake-sleep."""
 
     lr: float = 0.1
+    batch: int = 1
     woken: int = 200  # epochs with MIM in every tenth step
     epochs: int = 4000  # without
     records: int = 80
@@ -238,7 +240,8 @@ class Woken:
     @property
     def name(self) -> str:
         "What a reader of file names wants to know."
-        return f"woken{self.woken}-lr{self.lr:g}-epochs{self.epochs}-seeds{self.seeds}"
+        protocol = f"lr{self.lr:g}-batch{self.batch}"
+        return f"woken{self.woken}-{protocol}-epochs{self.epochs}-seeds{self.seeds}"
 
 
 def rouse(run: Woken, store: Store) -> None:
@@ -246,22 +249,26 @@ def rouse(run: Woken, store: Store) -> None:
     machine = HelmholtzMachine(SIZES["well-formed"], replicas=(run.seeds,))
     world, generator = dataset("well-formed"), torch.Generator().manual_seed(run.seed)
     if run.woken:
-        config = TrainConfig(run.woken, lr=run.lr, report_every=run.woken)
+        config = TrainConfig(run.woken, report_every=run.woken)
         train(
             machine, world, config, allocate=FactorialMIM(), report=store.measure,
             generator=generator,
         )
-    config = TrainConfig(run.epochs, lr=run.lr, report_every=run.epochs // run.records)
+    config = TrainConfig(
+        run.epochs, run.batch, lr=run.lr, report_every=run.epochs // run.records
+    )
     history = train(machine, world, config, report=store.measure, generator=generator)
     store.write(run, wide(history))
 
 
 def drift_runs(seeds: int = 16) -> list[Woken]:
-    "Three learning rates, woken and never woken."
+    "Three learning rates and a larger batch, woken and never woken."
     return [
-        Woken(lr, woken, epochs, records, seeds)
-        for lr in (0.3, 0.1, 0.03)
-        for woken, epochs, records in ((200, 4000, 80), (0, 800, 32))
+        Woken(lr, batch, woken, epochs, records, seeds)
+        for lr, batch, most in [
+            (0.3, 1, 1600), (0.1, 1, 3200), (0.03, 1, 4800), (0.1, 10, 4800)
+        ]
+        for woken, epochs, records in ((200, most, 64), (0, 800, 32))
     ]
 
 
