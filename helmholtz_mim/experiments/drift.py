@@ -6,10 +6,11 @@ __all__ = ['VITAL', 'sigmoid', 'tosses', 'neutral_walkers', 'drift_clock', 'neut
            'vitality', 'Woken', 'rouse', 'drift_runs', 'drift_store']
 
 # %% ../../nbs/17_drift.ipynb #dr-02
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,8 +43,7 @@ def tosses(p, count: int, rng: np.random.Generator):
 def neutral_walkers(
     steps: Sequence[int], *, walkers: int = 2000, lr: float = 0.1, batch: int = 1,
     dreams: int = 0, gains: tuple[float, float] = (1.0, 1.0),
-    schedule: str = "constant", decide: Callable | None = None, every: int = 10,
-    seed: int,
+    schedule: str = "constant", decide: Any = None, every: int = 10, seed: int,
 ) -> np.ndarray:
     """The logits b and r of units that nobody needs after so many steps,
     `(steps, 2, walkers)`; `gains` multiply the rates of b and r."""
