@@ -177,7 +177,7 @@ def test_vitality_is_part_of_the_report():
 
 
 def test_woken_machines_are_recorded_and_not_made_twice(tmp_path):
-    store, runs = drift_store(tmp_path), [Woken(epochs=4, woken=2, records=2, seeds=2), Woken(0.3, 0, 4, 2, 2)]
+    store, runs = drift_store(tmp_path), [Woken(epochs=4, woken=2, records=2, seeds=2), Woken(0.3, 1, 0, 4, 2, 2)]
     made = store.complete(runs, rouse)
     assert set(VITAL) < set(made) and len(made) == 2 * 2 * 3
     assert store.complete(runs, None).equals(made)
