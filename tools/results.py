@@ -16,6 +16,7 @@ from pathlib import Path
 
 from helmholtz_mim.cli import alone
 from helmholtz_mim.experiments.comparison import dynamics, perform
+from helmholtz_mim.experiments.drift import drift_runs, drift_store, rouse
 from helmholtz_mim.experiments.rivals import small_results
 from helmholtz_mim.store import digest
 
@@ -30,13 +31,18 @@ def beside() -> Path:
     return BESIDE / digest(*(path.read_bytes() for path in code))
 
 
+def parts(folder: Path) -> dict[str, tuple]:
+    """Of each part its store and its runs."""
+    return small_results(folder) | {"drift": (drift_store(folder / "drift"), drift_runs())}
+
+
 def complete(name: str, folder: Path) -> None:
     """Perform what is missing of a part."""
     if name == "dynamics":  # whose runs go on from the machines of the first
         dynamics(folder / name, processes=PROCESSES)
     else:
-        store, runs = small_results(folder)[name]
-        store.complete(runs, perform, processes=PROCESSES)
+        store, runs = parts(folder)[name]
+        store.complete(runs, rouse if name == "drift" else perform, processes=PROCESSES)
 
 
 def timed(perform, *arguments) -> tuple[float, float]:
@@ -71,14 +77,14 @@ def main(arguments: list[str]) -> int:
     """Make, compare, and replace unless only a check was asked for; 1 if a check found a difference."""
     parser = argparse.ArgumentParser(prog="make results", description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="replace nothing, and fail if anything differs")
-    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(small_results(STORED))}; all if none is named")
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(parts(STORED))}; all if none is named")
     chosen = parser.parse_args(arguments)
-    if unknown := set(chosen.parts) - set(small_results(STORED)):
-        parser.error(f"there is no part {unknown.pop()}: leave it out for all of them, or name one of {', '.join(small_results(STORED))}")
+    if unknown := set(chosen.parts) - set(parts(STORED)):
+        parser.error(f"there is no part {unknown.pop()}: leave it out for all of them, or name one of {', '.join(parts(STORED))}")
     made, different, begun = beside(), [], time.perf_counter()
-    for name in chosen.parts or small_results(STORED):
+    for name in chosen.parts or parts(STORED):
         with alone(made / name):
-            print(f"{name}: {len(small_results(made)[name][1])} runs", end=", ", flush=True)
+            print(f"{name}: {len(parts(made)[name][1])} runs", end=", ", flush=True)
             wall, cpu = timed(complete, name, made)
         found = differences(made / name, STORED / name)
         print(f"{wall:.0f} s ({cpu:.0f} s of processors): {f'{len(found)} files differ' if found else 'as stored'}", flush=True)
