@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from helmholtz_mim.data.worlds import SIZES, dataset
 from helmholtz_mim.experiments.drift import VITAL, Habit, Mutation, Woken, common_cause, dependence, drift_clock
 from helmholtz_mim.experiments.drift import drift_runs, drift_store, gain, neutral_density, neutral_entropy, neutral_layers
-from helmholtz_mim.experiments.drift import neutral_walkers, rouse, selection_rate, settled, sigmoid, strength, tosses, vitality
+from helmholtz_mim.experiments.drift import neutral_walkers, rouse, selection_rate, settled, expit, strength, tosses, vitality
 from helmholtz_mim.machine import HelmholtzMachine
 
 
@@ -19,8 +19,8 @@ def outcomes(steps, lr, gains):
         return [(1.0, 0.0, 0.0)]
     found = []
     for (chance, b, r), y, dreamt in product(outcomes(steps - 1, lr, gains), (0, 1), (0, 1)):
-        q, new = sigmoid(r), b + lr * gains[0] * (y - sigmoid(b))
-        p = sigmoid(new)
+        q, new = expit(r), b + lr * gains[0] * (y - expit(b))
+        p = expit(new)
         found.append((chance * (q if y else 1 - q) * (p if dreamt else 1 - p), new, r + lr * gains[1] * (dreamt - q)))
     return found
 
@@ -44,7 +44,7 @@ def test_walkers_end_where_all_outcomes_say(gains):
 def test_the_sum_less_a_little_is_a_martingale(options):
     lr, (up, down) = 0.5, options.get("gains", (1.0, 1.0))
     for b, r in neutral_walkers([1, 10, 100], walkers=20_000, lr=lr, seed=1, **options):
-        martingale = down * b + up * r - lr * up * down * sigmoid(b)
+        martingale = down * b + up * r - lr * up * down * expit(b)
         start = -lr * up * down / 2
         assert abs(martingale.mean() - start) < 5 * martingale.std() / 20_000**0.5
 
@@ -74,7 +74,7 @@ def test_nothing_is_lost_in_the_diffusion_and_nothing_pushed():
 
 def test_the_diffusion_is_that_of_small_steps_in_time():
     theta, (solved,) = neutral_density([5], reach=8, points=161)
-    p, apart, density = sigmoid(theta), theta[1] - theta[0], 1.0 * (np.arange(161) == 80)
+    p, apart, density = expit(theta), theta[1] - theta[0], 1.0 * (np.arange(161) == 80)
     for _ in range(5000):
         flow = p * (1 - p) / 4 * density
         density = density + 0.001 / apart**2 * np.convolve(flow, [1, -2, 1], "same")
@@ -91,7 +91,7 @@ def test_walkers_follow_the_diffusion(options):
     times = (10, 40, 160)
     steps = [round(tau / drift_clock(1, **options)) for tau in times]
     for tau, ends in zip(times, neutral_walkers(steps, walkers=3000, seed=3, **options), strict=True):
-        p = sigmoid(ends.mean(0))
+        p = expit(ends.mean(0))
         h = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
         assert abs(h.mean() - neutral_entropy(tau)) < 0.035
 
@@ -137,7 +137,7 @@ def test_somebody_else_decides_when_it_is_his_turn():
 
 def test_push_and_noise_come_to_terms():
     theta = np.linspace(-20, 20, 4001)
-    p, mu = sigmoid(theta), 0.3
+    p, mu = expit(theta), 0.3
     v = p * (1 - p)
     expected = np.exp(-2 * mu / v) / v
     assert_allclose(settled(theta, mu * (1 - 2 * p) / 2, v / 4), expected / expected.sum(), atol=1e-6)
