@@ -68,7 +68,8 @@ def walk(replicas):
     phase.draw(z[0], turn), phase.observe(z), phase.log_prob(z)
 
     # training
-    rules = [hm.sample, lambda layer, p, u: (u < p).to(p), hm.Flip(0.1), hm.FactorialMIM(), hm.FactorialMIM(2.0, 1.0), hm.FactorialMIM(epsilon=None)]
+    rules = [hm.sample, lambda layer, p, u: (u < p).to(p), hm.Flip(0.1), hm.FactorialMIM(), hm.FactorialMIM(2.0, 1.0)]
+    rules += [hm.FactorialMIM(epsilon=None)]
     rules += [hm.FactorialMIM(threshold=usual) for usual in (factorial.soft_mean, factorial.leave_one_out, factorial.self_consistent)]
     rules += [hm.CategoricalMIM(), hm.CategoricalMIM(0.5, 3.0)]
     for rule in rules:

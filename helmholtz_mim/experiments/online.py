@@ -217,8 +217,8 @@ class PyramidRun:
         "What a reader of file names wants to know."
         turns = f"fraction{self.fraction}" if self.fraction else f"every{self.every}"
         fades = f"-anneal{self.anneal}" if self.anneal else ""
-        scheme_name = self.scheme.rpartition(":")[2]
-        return f"pyramid-{scheme_name}-{turns}{fades}-epochs{self.epochs}-seed{self.seed}"
+        how = f"{self.scheme.rpartition(':')[2]}-{turns}{fades}"
+        return f"pyramid-{how}-epochs{self.epochs}-seed{self.seed}"
 
 
 def batch_runs(seeds: int = 1) -> dict[str, list[PyramidRun]]:
