@@ -124,7 +124,7 @@ class Run:
     fraction: float | None = None  # of the data are the scheme's, instead of `every`
     anneal: float | None = None  # and none any more from this part of the training on
     phase: str = "awake"  # when the scheme decides: awake, asleep or both
-    particles: int = 1  # more: reweighted wake-sleep, recognition learning day and night
+    particles: int = 1  # more: reweighted wake-sleep, recognition learns day and night
 
     @property
     def name(self) -> str:
