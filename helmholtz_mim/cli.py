@@ -615,7 +615,8 @@ def _to_be_repeated(folder: Path) -> Iterator[None]:
 def experiment(
     runs: Callable, report: Callable, folder: Path, resume: bool, *seeds: int
 ) -> pd.DataFrame:
-    "Do the runs on the small worlds; the mean over seeds of the main measures."
+    """Do the runs on the small worlds, with as many seeds as the book's if none
+    are given; the mean over seeds of the main measures."""
     table = worlds_store(folder, report).complete(
         runs(*seeds), perform, resume=resume, processes=2
     )
@@ -700,7 +701,7 @@ def figure_1(seeds: int, results: Path) -> Picture:
 
 
 def _figure_2(seeds: int, results: Path) -> Picture:
-    "Figure 2: the living layers after wake-sleep with categorical MIM."
+    "Figure 2: the living layers after wake-sleep with MIM in every fifth step."
     machine, rhythms = train_with_mim(seeds=seeds)
     return draw_layers(
         machine.replica(0), rhythms,
@@ -738,9 +739,10 @@ def film_of_one_machine(epochs: int = 600, moments: int = 30, *, seed: int = 1) 
         ("wake-sleep", 0, "wake-sleep"),
         ("mim", epochs, "wake-sleep with MIM"),
     ):
+        rule = scheme(name)  # which remembers, from one moment to the next
         for done, now in pairwise([0, *plan]):
             config = TrainConfig(now - done, report_every=now - done)
-            train(machine, rhythms, config, allocate=scheme(name), generator=generator)
+            train(machine, rhythms, config, allocate=rule, generator=generator)
             caption = f"{words}, epoch {before + now}", SCHEMES[name].color
             seen.append((before + now, caption, _look(machine, rhythms)))
     times, captions, looks = zip(*seen, strict=True)

@@ -122,7 +122,7 @@ def log_kl(
 
 
 def _weighted(log_p, value):
-    p = log_p.exp()
+    p = log_p.exp().to(value)
     total = torch.linalg.vecdot(p, value)
     if total.isnan().any():  # 0 · ∞ counts as 0
         total = torch.linalg.vecdot(p, torch.where(p > 0, value, 0.0))

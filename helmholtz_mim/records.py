@@ -144,9 +144,8 @@ def _two_sided(differences):
 
 # %% ../nbs/37_records.ipynb #c-28b
 def holm(p: pd.Series) -> pd.Series:
-    "The p of several comparisons, each corrected for all of them (Holm 1979)."
-    rank = p.argsort().to_numpy()
-    times = p.iloc[rank] * np.arange(len(p), 0, -1)
-    corrected = np.empty(len(p))
-    corrected[rank] = times.cummax().clip(upper=1.0)
-    return pd.Series(corrected, p.index)
+    """The p of several comparisons, each corrected for all of them (Holm 1979);
+    what has no p, as the baseline of a table, is none of them."""
+    rising = np.sort(p.dropna())
+    times = np.maximum.accumulate(rising * np.arange(len(rising), 0, -1))
+    return p.map(dict(zip(rising, times.clip(max=1.0))), na_action="ignore")

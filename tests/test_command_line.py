@@ -115,6 +115,13 @@ def test_the_film_shows_every_moment_and_ends_awake(folder, monkeypatch):
     assert listing(folder) == ["pictures", "pictures/collapse.gif"]
 
 
+def test_the_film_is_of_one_training_whose_rule_remembers(monkeypatch):
+    rules = []
+    monkeypatch.setattr(cli, "train", lambda *args, allocate, **options: rules.append(allocate))
+    cli.film_of_one_machine(epochs=9, moments=3)
+    assert len(rules) == 6 and len(set(map(id, rules[3:]))) == 1
+
+
 def test_every_picture_has_a_command_and_is_small():
     pictures = {path.name: path.stat().st_size for path in (ROOT / "images").iterdir()}
     assert pictures.keys() == {f"figure_{name}.png" if name.isdigit() else f"{name}.gif" for name in cli.FIGURES}

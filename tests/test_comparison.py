@@ -15,7 +15,7 @@ from helmholtz_mim.experiments import comparison
 from helmholtz_mim.experiments.comparison import PANELS, Run, draw_dynamics, dynamics, execute, find_scheme, label
 from helmholtz_mim.experiments.comparison import liu_columns, perform, scheme, table_report, worlds_store
 from helmholtz_mim.experiments.comparison import dynamics_runs, nothing, panels
-from helmholtz_mim.experiments.rivals import interleave_runs
+from helmholtz_mim.experiments.rivals import EXPERIMENTS, interleave_runs
 from helmholtz_mim.records import against, per_seed, wide_names
 from helmholtz_mim.measures.meaning import causal, complement, predictive
 
@@ -204,9 +204,28 @@ def test_the_two_forms_of_mim_are_swept_over_the_same_turns():
 def test_the_printed_table_keeps_runs_apart_and_names_schemes(tmp_path):
     runs = [Run(scheme="flip", epochs=1, batch=905, rate=rate, seeds=2) for rate in (0.05, 0.5)]
     execute_all(runs, tmp_path)
-    table = cli.experiment(lambda seeds: runs, exact_report, tmp_path, resume=True)
+    table = cli.experiment(lambda *seeds: runs, exact_report, tmp_path, resume=True)
     assert len(table) == 2 and set(table.index.get_level_values("rate")) == {0.05, 0.5}
     assert set(table.index.get_level_values("scheme")) == {"perturbation"}
+
+
+def test_the_printed_table_has_a_row_for_each_run_of_every_experiment(tmp_path):
+    """With one seed, and as if all had been trained: also runs that differ in what few experiments vary."""
+    for name, (runs, report) in EXPERIMENTS.items():
+        store = worlds_store(tmp_path / name, report)
+        for run in runs(1):
+            store.write(run, pd.DataFrame({"step": [9], "replica": [0], "KL.recognition.0": [0.5]}))
+        table = cli.experiment(runs, report, tmp_path / name, True, 1)
+        assert len(table) == len(runs(1)) and (table["KL.recognition.0"] == 0.5).all()
+
+
+def test_an_experiment_has_the_seeds_of_the_book_where_none_are_given(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("helmholtz_mim.store.Store.complete", lambda store, runs, *_, **__: asked.append(runs) or 1 / 0)
+    for runs, report in EXPERIMENTS.values():
+        with pytest.raises(ZeroDivisionError):
+            cli.experiment(runs, report, tmp_path, True)
+        assert asked.pop() == runs()
 
 
 def test_the_published_columns_on_an_ignorant_machine():

@@ -1,6 +1,7 @@
 """The compiled engine is the reference: same uniform numbers, same weights."""
 
 import itertools
+from contextlib import suppress
 
 import pytest
 import torch
@@ -30,13 +31,14 @@ from helmholtz_mim import (
     well_formed,
 )
 from helmholtz_mim import chains, rule
+from helmholtz_mim.checkpoint import Checkpoint
 from helmholtz_mim.engines import compiled
 from helmholtz_mim.engines.compiled import Compiled
 from helmholtz_mim.engines.loop import OneByOne, SideBySide
 from helmholtz_mim.engines.reference import Reference, Setup
 from helmholtz_mim.layers import toss
 from helmholtz_mim.rule import Remembering, phases
-from helmholtz_mim.training import start
+from helmholtz_mim.training import Interrupted, start
 
 PROTOCOLS = {"online": (1, 1), "long nights": (1, 12), "long days": (7, 1), "mini-batch": (10, 10), "full batch": (99, 99)}
 WORLDS = {  # neither has a whole number of batches of ten
@@ -264,6 +266,29 @@ def test_engines_let_the_rate_fall_alike(schedule, seed):
     train(constant, WORLDS["even"], TrainConfig(6, 2, 3, lr=0.3, every=2), allocate=FactorialMIM(epsilon=0.1),
           engine="compiled", generator=torch.Generator().manual_seed(seed))
     assert same_weights(*ways.values(), atol=1e-9) and not same_weights(ways["compiled"], constant, atol=1e-3)
+
+
+@pytest.mark.parametrize("block", [40, compiled.BLOCK])
+def test_a_falling_rate_falls_on_after_an_interruption(block, tmp_path, monkeypatch, seed):
+    monkeypatch.setattr(compiled, "BLOCK", block)
+    stored, weights = Checkpoint(tmp_path / "half.safetensors"), []
+
+    def interrupt(run):
+        stored(run)
+        if run.trainer.done == 2 and not run.interrupted:
+            raise KeyboardInterrupt
+
+    for checkpoints in ([None], [interrupt, stored]):
+        for checkpoint in checkpoints:
+            machine = HelmholtzMachine((8, 5, 3), replicas=(3,))
+            with suppress(Interrupted):
+                train(
+                    machine, WORLDS["even"], TrainConfig(6, fraction=0.5, anneal=0.7, report_every=6), allocate=FactorialMIM(),
+                    engine="compiled", optimizer=SGD(0.3, "linear"), checkpoint=checkpoint,
+                    generator=torch.Generator().manual_seed(seed),
+                )
+        weights.append(machine)
+    assert same_weights(*weights, atol=0)
 
 
 # Rules

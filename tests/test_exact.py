@@ -34,7 +34,7 @@ from helmholtz_mim import (
     well_formed,
 )
 from helmholtz_mim.layers import logit_entropy
-from helmholtz_mim.pushforward import push, push_in_logs
+from helmholtz_mim.pushforward import log_kl, push, push_in_logs
 
 SIZES = (4, 3, 2)
 WORLD = Patterns(states(4)[[1, 2, 9, 11, 11, 15]], weights=[1, 2, 3, 1, 1, 0])  # one twice, one never
@@ -385,3 +385,11 @@ def test_fast_reports_are_what_the_definitions_say(scale, replicas, random_machi
                     rows = (report.measure == "I") & (report.direction == way) & (report.layer == min(to, of))
                     expected = (entropy(out.exp()) - noise).flatten()
                     assert_close(torch.tensor(report.value[rows].to_numpy()), expected, rtol=0, atol=1e-12)
+
+
+def test_a_divergence_between_two_precisions_is_that_of_the_finer():
+    p, q = (torch.tensor(x).double().log() for x in ([0.5, 0.5, 0.0], [0.25, 0.5, 0.25]))
+    expected = log_kl(p, q)
+    assert_close(expected, torch.tensor(0.5 * math.log(2)).double())
+    assert_close(log_kl(p.float(), q), expected)
+    assert_close(log_kl(p, q.float()), expected)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helmholtz_mim.records import against, intervals, mean_interval, per_seed, t_quantile, tidy_frame, wide
+from helmholtz_mim.records import against, holm, intervals, mean_interval, per_seed, t_quantile, tidy_frame, wide
 from scipy import stats
 
 
@@ -95,3 +95,12 @@ def test_a_baseline_may_be_any_value_of_any_column():
     rows["H.recognition.1"] = 1.0 * rows.replica + rows.every
     table = against(per_seed(rows, ["every"]), "H.recognition.1", "every", 1)
     assert table.loc[5, "difference"] == pytest.approx(4.0) and table.loc[5, "p"] == 0
+
+
+def test_what_has_no_p_is_no_comparison():
+    p = pd.Series([0.04, float("nan"), 0.01, 0.03], index=list("abcd"))
+    corrected = holm(p)
+    assert corrected.isna().tolist() == [False, True, False, False]
+    assert corrected.dropna().tolist() == pytest.approx([0.06, 0.03, 0.06])
+    assert holm(p.iloc[1:2]).isna().all() and holm(p.iloc[:0]).empty
+    assert holm(pd.Series([0.01, 0.01, 0.9])).tolist() == pytest.approx([0.03, 0.03, 0.9])

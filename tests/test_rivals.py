@@ -28,6 +28,11 @@ def test_no_run_is_made_twice():
     assert len(protocol_runs()) == len(PROTOCOLS) * len(WAYS) and len(depth_runs()) == 4 * len(DEPTHS)
 
 
+@pytest.mark.parametrize("seeds", [1, 2, 7])
+def test_a_few_seeds_are_seeds_for_every_run(seeds):
+    assert {run.seeds for run in rival_runs(seeds)} == {seeds, max(1, seeds // 4)}
+
+
 def test_names_say_what_is_unusual():
     assert Run(scheme="mim", fraction=0.1, anneal=0.7).name.startswith("well-formed-mim-every10-batch1-lr0.1-fraction0.1-anneal0.7")
     assert "10-8" in Run(hidden=(10, 8)).name and "asleep" in Run(phase="asleep").name and "Floor" in Run(scheme=FLOOR).name

@@ -168,7 +168,8 @@ OTHERS = {
 def other_runs(seeds: int = 64) -> list[Run]:
     "Other ways to keep units busy; reweighting, which is slow, for fewer seeds."
     runs = [replace(run, seeds=seeds, seed=620) for run in OTHERS.values()]
-    return [replace(runs[0], particles=5, seeds=16, epochs=150), *runs]
+    few = max(1, seeds // 4)
+    return [replace(runs[0], particles=5, seeds=few, epochs=150), *runs]
 
 
 def world_runs(seeds: int = 16) -> list[Run]:
@@ -185,7 +186,7 @@ def rival_runs(seeds: int = 64) -> list[Run]:
     "All of them."
     return [
         *other_runs(seeds), *protocol_runs(seeds), *depth_runs(seeds),
-        *world_runs(seeds // 4),
+        *world_runs(max(1, seeds // 4)),
     ]
 
 # %% ../../nbs/16_rivals.ipynb #13-71c
