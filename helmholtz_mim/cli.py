@@ -50,7 +50,8 @@ from .figures import Film, film_layers, plot_digits, plot_patterns
 from .files import atomic_write
 from .data.images import digits, mnist
 from .machine import HelmholtzMachine, load, read, save
-from .experiments.online import PYRAMID, OnlineRun, complete_online
+from .experiments.online import PYRAMID, OnlineRun, PyramidRun
+from .experiments.online import batch_runs, complete_online
 from .experiments.online import draw_dreams, online_runs, online_store
 from .experiments.online import pyramid_runs
 from .experiments.static import FURTHER, NAMES, QUALITY, SWITCHES
@@ -633,7 +634,10 @@ def experiment(
 
 def _experiment_online(folder: Path, resume: bool, seeds: int = 4) -> pd.DataFrame:
     "Do the runs on MNIST; the mean over seeds of what was measured."
-    complete_online([*online_runs(seeds), *pyramid_runs()], folder, resume=resume)
+    runs: list[OnlineRun | PyramidRun] = [*online_runs(seeds), *pyramid_runs()]
+    for deep in batch_runs().values():
+        runs += deep
+    complete_online(runs, folder, resume=resume)
     table = online_store(folder).table(online_runs(seeds))
     return printed(
         table.groupby(["batch", "lr", "scheme"])
@@ -717,9 +721,9 @@ def _figure_3(seeds: int, results: Path) -> Picture:
     )
 
 
-def _figure_dreams(scheme: str, seeds: int, results: Path) -> Picture:
-    "Figures 4 and 5: dreams of digits after a noisy online pass, from the stored runs."
-    return draw_dreams(OnlineRun(scheme), results / "mnist")
+def _figure_dreams(way: str, seeds: int, results: Path) -> Picture:
+    "Figures 4 and 5: unselected dreams of the deep pyramid, from the stored runs."
+    return draw_dreams(batch_runs()[way][0], results / "mnist")
 
 
 def film_of_one_machine(epochs: int = 600, moments: int = 30, *, seed: int = 1) -> Film:
@@ -771,7 +775,7 @@ FIGURES: dict[str, Callable[[int, Path], Picture | Film]] = {
     "2": _figure_2,
     "3": _figure_3,
     "4": partial(_figure_dreams, "wake-sleep"),
-    "5": partial(_figure_dreams, "mim"),
+    "5": partial(_figure_dreams, "MIM"),
     "collapse": lambda seeds, results: film_of_one_machine(),
 }
 

@@ -282,9 +282,8 @@ def complete_online(
     online_store(folder).complete(runs, perform, "quality.csv", resume=resume)
 
 # %% ../../nbs/25_mnist.ipynb #18-17
-def draw_dreams(run: OnlineRun, folder: Path, count: int = 10):
-    """Figures 4 and 5: the first dreams of the first seed after a noisy online pass,
-    white on black."""
+def draw_dreams(run: OnlineRun | PyramidRun, folder: Path, count: int = 10):
+    "The first dreams of the first seed of a run, white on black: Figures 4 and 5."
     from helmholtz_mim.figures import plot_digits
 
     dreams = dreams_of(run, online_store(folder))[:count]
