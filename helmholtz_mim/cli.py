@@ -621,8 +621,10 @@ def experiment(
     table = worlds_store(folder, report).complete(
         runs(*seeds), perform, resume=resume, processes=2
     )
-    options = [field.name for field in fields(Run) if field.name in table]
-    by = [name for name in options if table[name].nunique(dropna=False) > 1]
+    by = [
+        field.name for field in fields(Run) if field.name in table
+        and (field.name in ("data", "scheme") or table[field.name].nunique(False) > 1)
+    ]
     table[by] = table[by].astype(object).fillna("")
     main = ("KL.recognition.0", "off-support", "I.recognition", "normalised")
     return printed(
