@@ -29,7 +29,7 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=["helmholtz_mim", "helmholtz_mim.*"]),
-    package_data={"helmholtz_mim": ["py.typed", "interactive/js/*"]},
+    package_data={"helmholtz_mim": ["py.typed", "interactive/js/*", "data/*.csv"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require={"book": book, "dev": book + dev},

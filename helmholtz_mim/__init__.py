@@ -5,6 +5,7 @@ __version__ = "0.1.0"
 from helmholtz_mim.chains import down, draw, log_prob, teach_, up
 from helmholtz_mim.checkpoint import Checkpoint
 from helmholtz_mim.data.images import binarise, digits, grey_digits, grey_mnist, mnist
+from helmholtz_mim.data.rhythms import folk_rhythms
 from helmholtz_mim.data.worlds import DATASETS, bars, dataset, heartbeat, shifts, well_formed
 from helmholtz_mim.engines.reference import NotApplicable
 from helmholtz_mim.experiments.comparison import SCHEMES, scheme
@@ -40,7 +41,7 @@ __all__ = [
     "FactorialMIM", "Flip", "HelmholtzMachine", "Interrupted", "Kernel", "NotApplicable", "Optimizer", "Patterns", "Phases",
     "Reweighted", "Rule", "Stream", "TrainConfig", "WakeSleep", "ais_log_likelihood", "bars", "bernoulli", "binarise",
     "channel", "clamped_kl", "dataset", "digits", "down", "downward", "draw", "dream", "effective_sample_size", "encode",
-    "entropy", "exact_log_likelihood", "exact_report", "grey_digits", "grey_mnist", "heartbeat", "importance", "intervals",
+    "entropy", "exact_log_likelihood", "exact_report", "folk_rhythms", "grey_digits", "grey_mnist", "heartbeat", "importance", "intervals",
     "kl", "ladder", "learn_generative_", "learn_recognition_", "load", "log_importance", "log_likelihood", "log_prob",
     "losses", "mnist", "mutual_information", "sample", "sampled_report", "save", "scheme", "shifts", "states", "teach_",
     "train", "up", "upward", "wake", "well_formed",

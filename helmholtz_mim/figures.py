@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'LAYERS', 'layer_color', 'tidy', 'plot_layers', 'plot_history', 'Film', 'film_layers', 'plot_patterns',
-           'plot_digits', 'plot_weights', 'plot_quality']
+           'plot_digits', 'plot_bars', 'plot_weights', 'plot_quality']
 
 # %% ../nbs/41_figures.ipynb #a-02
 from collections.abc import Sequence
@@ -260,6 +260,25 @@ def plot_digits(
     ax.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     ax.set(xticks=[], yticks=[], title=title)
     return fig
+
+# %% ../nbs/41_figures.ipynb #a-19e
+def plot_bars(
+    bits, labels: Sequence[str] = (), *, beat: int = 4, title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Bars of music as labelled rows, the first on top, dark where a note begins;
+    a wide gap every `beat` places."""
+    bits = np.asarray(bits, float)
+    ax = ax or plt.subplots(figsize=(3.2, 0.3 + 0.2 * len(bits)))[1]
+    ax.imshow(0.1 + 0.55 * bits, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    for place in range(1, bits.shape[1]):
+        ax.axvline(place - 0.5, color="white", lw=1 if place % beat else 4)
+    for row in range(1, len(bits)):
+        ax.axhline(row - 0.5, color="white", lw=3)
+    ax.set(xticks=[], yticks=range(len(labels)), yticklabels=labels, title=title)
+    ax.tick_params(length=0, labelsize=8)
+    ax.spines[:].set_visible(False)
+    return ax
 
 # %% ../nbs/41_figures.ipynb #a-19c
 def plot_weights(weights: Sequence, names: Sequence[str]) -> Figure:

@@ -1,1 +1,1 @@
-"Data sets: small worlds that can be enumerated, and images."
+"Data sets: small worlds that can be enumerated, images, and real rhythms."
