@@ -38,11 +38,11 @@ from helmholtz_mim.wake import learn_generative_, wake
 
 __all__ = [
     "DATASETS", "ENGINES", "SCHEMES", "SGD", "Adam", "BinaryLayer", "CategoricalMIM", "Checkpoint", "EarlyStopping",
-    "FactorialMIM", "Flip", "HelmholtzMachine", "Interrupted", "Kernel", "NotApplicable", "Optimizer", "Patterns", "Phases",
-    "Reweighted", "Rule", "Stream", "TrainConfig", "WakeSleep", "ais_log_likelihood", "bars", "bernoulli", "binarise",
-    "channel", "clamped_kl", "dataset", "digits", "down", "downward", "draw", "dream", "effective_sample_size", "encode",
-    "entropy", "exact_log_likelihood", "exact_report", "folk_rhythms", "grey_digits", "grey_mnist", "heartbeat", "importance", "intervals",
-    "kl", "ladder", "learn_generative_", "learn_recognition_", "load", "log_importance", "log_likelihood", "log_prob",
-    "losses", "mnist", "mutual_information", "sample", "sampled_report", "save", "scheme", "shifts", "states", "teach_",
-    "train", "up", "upward", "wake", "well_formed",
+    "FactorialMIM", "Flip", "HelmholtzMachine", "Interrupted", "Kernel", "NotApplicable", "Optimizer", "Patterns",
+    "Phases", "Reweighted", "Rule", "Stream", "TrainConfig", "WakeSleep", "ais_log_likelihood", "bars", "bernoulli",
+    "binarise", "channel", "clamped_kl", "dataset", "digits", "down", "downward", "draw", "dream", "effective_sample_size",
+    "encode", "entropy", "exact_log_likelihood", "exact_report", "folk_rhythms", "grey_digits", "grey_mnist", "heartbeat",
+    "importance", "intervals", "kl", "ladder", "learn_generative_", "learn_recognition_", "load", "log_importance",
+    "log_likelihood", "log_prob", "losses", "mnist", "mutual_information", "sample", "sampled_report", "save", "scheme",
+    "shifts", "states", "teach_", "train", "up", "upward", "wake", "well_formed",
 ]  # fmt: skip

@@ -172,7 +172,8 @@ def _is_narrow(sizes: tuple[int, ...], largest: int = LARGEST) -> bool:
 class Train:
     "Train a stack of machines and write weights, history and configuration."
 
-    # well-formed, heartbeat, shifts, bars, digits, mnist, mnist-static or mnist-dynamic
+    # well-formed, heartbeat, shifts, bars, folk-4-4 and other meters, digits, mnist,
+    # mnist-static or mnist-dynamic
     data: str = "well-formed"
     # units of each layer, data first; the book's choice if left out
     sizes: tuple[int, ...] | None = None
@@ -429,15 +430,15 @@ IMAGES: dict[str, Callable[[], Patterns]] = {
 
 
 def _world(name: str) -> Patterns:
-    """A data set by its name: a small world, the 8 × 8 digits,
+    """A data set by its name: a small world, bars of tunes, the 8 × 8 digits,
     or MNIST (threshold, static or tossed once; train or test)."""
     return named(DATASETS | IMAGES, name, "data set")()
 
 
 def _unseen(name: str) -> str:
     """The data set to evaluate on what was trained on that one:
-    the test digits of MNIST, otherwise the same."""
-    return f"{name}-test" if f"{name}-test" in IMAGES else name
+    the test split of MNIST and of the tunes, otherwise the same."""
+    return f"{name}-test" if f"{name}-test" in DATASETS | IMAGES else name
 
 # %% ../nbs/40_command_line.ipynb #20-09
 @dataclass
@@ -494,7 +495,8 @@ class Evaluate:
     by importance sampling with more and more particles."""
 
     machine: Annotated[Path, tyro.conf.Positional]  # a file that `train` wrote
-    # the data set; the one it was trained on if left out (for MNIST its test digits)
+    # the data set; the one it was trained on if left out (of MNIST and the tunes the
+    # test split)
     data: str | None = None
     particles: int = 1000  # the top of the ladder
     count: int = 500  # patterns to evaluate, evenly spaced

@@ -16,6 +16,7 @@ from helmholtz_mim.experiments.comparison import Run
 from helmholtz_mim.experiments.rivals import small_files, small_results
 from helmholtz_mim.rules.factorial import leave_one_out, self_consistent
 from helmholtz_mim.experiments.drift import drift_runs, drift_store
+from helmholtz_mim.experiments.folk import folk_runs, folk_store
 from helmholtz_mim.experiments.online import EDGES, OnlineRun, batch_runs, online_runs, online_store, pyramid_runs
 from helmholtz_mim.experiments.static import FURTHER, QUALITY, SWITCHES, StaticRun, long_runs, search_runs
 from helmholtz_mim.experiments.static import shape_runs, static_runs, static_store
@@ -179,7 +180,7 @@ def test_every_stored_result_is_found_and_no_other_is_there():
     stores = list(small_results(RESULTS).values())
     deep = [run for runs in batch_runs().values() for run in runs]
     stores += [(online_store(RESULTS / "mnist", "quality.csv"), [*online_runs(), *pyramid_runs(), *deep, EDGES])]
-    stores += [(drift_store(RESULTS / "drift"), drift_runs())]
+    stores += [(drift_store(RESULTS / "drift"), drift_runs()), (folk_store(RESULTS / "folk"), [*folk_runs().values()])]
     stores += [(static_store(static), [*static_runs(), *long_runs(), *SWITCHES, FURTHER, QUALITY])]
     stores += [(static_store(static / "search"), [*search_runs(), *shape_runs()])]
     for place, runs in stores:
@@ -192,7 +193,7 @@ def test_what_make_results_makes_is_what_is_stored_of_the_small_worlds():
     folders = [RESULTS / name for name in small_results(RESULTS)]
     assert small_files(RESULTS) == {path for folder in folders for path in folder.iterdir()}
     others = {path.name for path in RESULTS.iterdir()} - {folder.name for folder in folders}
-    assert others == {"drift", "mnist", "static"}, "what takes longer, and is made by commands of its own"
+    assert others == {"drift", "folk", "mnist", "static"}, "what takes longer, and is made by commands of its own"
 
 
 # Things in words

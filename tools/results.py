@@ -17,6 +17,7 @@ from pathlib import Path
 from helmholtz_mim.cli import alone
 from helmholtz_mim.experiments.comparison import dynamics, perform
 from helmholtz_mim.experiments.drift import drift_runs, drift_store, rouse
+from helmholtz_mim.experiments.folk import folk_runs, folk_store, rehearse
 from helmholtz_mim.experiments.rivals import small_results
 from helmholtz_mim.store import digest
 
@@ -33,7 +34,10 @@ def beside() -> Path:
 
 def parts(folder: Path) -> dict[str, tuple]:
     """Of each part its store and its runs."""
-    return small_results(folder) | {"drift": (drift_store(folder / "drift"), drift_runs())}
+    return small_results(folder) | {
+        "drift": (drift_store(folder / "drift"), drift_runs()),
+        "folk": (folk_store(folder / "folk"), [*folk_runs().values()]),
+    }
 
 
 def complete(name: str, folder: Path) -> None:
@@ -42,7 +46,7 @@ def complete(name: str, folder: Path) -> None:
         dynamics(folder / name, processes=PROCESSES)
     else:
         store, runs = parts(folder)[name]
-        store.complete(runs, rouse if name == "drift" else perform, processes=PROCESSES)
+        store.complete(runs, {"drift": rouse, "folk": rehearse}.get(name, perform), processes=PROCESSES)
 
 
 def timed(perform, *arguments) -> tuple[float, float]:

@@ -21,9 +21,9 @@ def folk_rhythms(meter: str = "4/4", split: str = "train") -> Patterns:
     they occur; an epoch shows as many as there are. "test" has those of other tunes."""
     places = named(GRIDS, meter, "meter of the folk rhythms")
     named({"train": 0, "test": 1}, split, "split of the folk rhythms")
-    path = files("helmholtz_mim").joinpath("data", "folk_rhythms.csv")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["meter"] == meter]
+    file = files("helmholtz_mim").joinpath("data", "folk_rhythms.csv")
+    table = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    rows = [row for row in table if row["meter"] == meter]
     counted = [(int(row[split]), row["onsets"]) for row in rows]
     fit = [(n, bar) for n, bar in counted if n and len(bar) == places]
     counts, bars = zip(*sorted(fit, reverse=True))
