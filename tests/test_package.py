@@ -49,7 +49,7 @@ def python(code, installed):
 def test_the_wheel_holds_the_package_and_only_that(wheel):
     names = wheel.namelist()
     package = [n for n in names if n.startswith("helmholtz_mim/")]
-    assert "helmholtz_mim/py.typed" in package
+    assert {"helmholtz_mim/py.typed", "helmholtz_mim/data/folk_rhythms.csv"} <= set(package)
     assert {str(p.relative_to(ROOT)) for p in (ROOT / "helmholtz_mim").rglob("*.py")} <= set(package)
     assert all(n in package or ".dist-info/" in n for n in names)
     assert not [n for n in names if n.endswith(".ipynb")]

@@ -80,10 +80,11 @@ def test_names_mean_these_bars_wherever_a_data_set_is_named(name):
     assert cli._unseen("bars") == "bars" and cli._unseen("mnist") == "mnist-test"
 
 
+@pytest.mark.filterwarnings("ignore:the log-likelihood still climbs")
 def test_a_machine_is_trained_and_evaluated_by_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    cli.main("train --data folk-3-4 --epochs 1 --seeds 2 --measure losses --out jig".split())
-    cli.main("evaluate jig/machine.safetensors --particles 10".split())
+    cli.main("train --data folk-3-4 --epochs 1 --seeds 2 --measure losses --out waltz".split())
+    cli.main("evaluate waltz/machine.safetensors --particles 10".split())
     table = capsys.readouterr().out.splitlines()[-1].split()
     assert -9 < float(table[2]) < -3
 
@@ -103,7 +104,8 @@ def test_tables_are_distributions(meter):
     train = folk_rhythms(meter)
     for p in (independent(train), smoothed(train)):
         assert len(p) == 2**train.units and (p > 0).all() and math.isclose(p.sum().item(), 1)
-    assert counted(train).sum() == train.epoch and torch.equal(counted(train)[encode(train.bits)], train.weights * train.epoch)
+    assert counted(train).sum() == train.epoch
+    assert_close(counted(train)[encode(train.bits)], train.weights * train.epoch)
 
 
 SOME = ["101", "101", "101", "111", "111", "100", "001", "101"]
@@ -149,7 +151,7 @@ def test_a_machine_that_knows_nothing_is_surprised_by_every_bar_alike():
     found = surprises(HelmholtzMachine((12, 3, 2), replicas=(2,)), "folk-6-8")
     table = found[found.direction == "generative"].groupby("measure").value.agg(["min", "max"])
     for name in ("train", "test", "new"):
-        assert_close(table.loc[name].to_numpy(), [12 * math.log(2)] * 2, rtol=1e-6, atol=0)
+        assert all(math.isclose(value, 12 * math.log(2), rel_tol=1e-6) for value in table.loc[name])
     test = folk_rhythms("6/8", "test")
     p = smoothed(folk_rhythms("6/8"))[encode(test.bits)]
     assert_close(table.loc["half", "max"], -(test.weights @ (p / 2 + 2.0**-13).log()).item(), rtol=1e-6, atol=0)
