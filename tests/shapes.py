@@ -14,7 +14,7 @@ from jaxtyping import install_import_hook
 CORE = "layers patterns chains rule wake sleep streams protocol pushforward"
 WINGS = "data.images rules.perturbation rules.factorial rules.categorical methods.wake_sleep methods.reweighted engines.compiled"
 MEASURES = "measures.exact measures.sampled measures.likelihood measures.meaning measures.quality"
-MODULES = [f"helmholtz_mim.{name}" for name in f"{CORE} {WINGS} {MEASURES}".split()]
+MODULES = [f"helmholtz_mim.{name}" for name in f"{CORE} {WINGS} {MEASURES} experiments.folk".split()]
 shaped, called = set(), set()
 
 
@@ -44,6 +44,7 @@ def walk(replicas):
     import helmholtz_mim as hm
     from helmholtz_mim import chains, protocol, pushforward
     from helmholtz_mim.engines import compiled
+    from helmholtz_mim.experiments import folk
     from helmholtz_mim.measures import exact, likelihood, meaning
     from helmholtz_mim.methods import reweighted, wake_sleep
     from helmholtz_mim.rules import categorical, factorial
@@ -100,6 +101,7 @@ def walk(replicas):
     likelihood.ladder(machine, patterns, (1, 2), generator=g), hm.log_likelihood(machine, x, 3, generator=g)
     likelihood.effective_sample_size(machine, x, 3, generator=g), likelihood.exact_log_likelihood(machine, x)
     likelihood.ais_log_likelihood(machine, x, 2, 3, generator=g), likelihood.EarlyStopping(x)(machine)
+    folk.left_out(folk.counted(patterns), 1.0, folk.independent(patterns)), folk.smoothed(patterns)
     meaning.causal(machine.replica(0), 2), meaning.predictive(machine, patterns)
     return hm.dream(machine, 9, generator=g)[0]
 

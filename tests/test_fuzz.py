@@ -190,11 +190,13 @@ WORLDS = {
     "shifts": [rarely(st.integers(1, 6)), shares, counts],
     "bars": [rarely(st.integers(1, 4)), shares, shares, counts],
     "dataset": [rarely(st.sampled_from(list(hm.DATASETS)))],
+    "folk_rhythms": [rarely(st.sampled_from(["4/4", "6/8", "2 x 3/4"])), rarely(st.sampled_from(["train", "test"]))],
 }
 EXPECTED = {
     "well_formed": lambda bits, n: len(bits) == sum(good("1" + "".join(w)) for w in itertools.product("01", repeat=int(n) - 1)),
     "heartbeat": lambda bits, n, period, _: bits.tolist() == [[float(t % period == phase) for t in range(n)] for phase in range(period)],
     "dataset": lambda bits, name: len(bits) == len(hm.DATASETS[name]()),
+    "folk_rhythms": lambda bits, meter, _: bits.shape[1] == (16 if meter == "4/4" else 12),
 }
 
 
