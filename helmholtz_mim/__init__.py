@@ -12,6 +12,17 @@ from helmholtz_mim.experiments.comparison import SCHEMES, scheme
 from helmholtz_mim.layers import BinaryLayer, bernoulli, encode, states
 from helmholtz_mim.machine import HelmholtzMachine, load, save
 from helmholtz_mim.measures.exact import clamped_kl, exact_report, mutual_information
+from helmholtz_mim.measures.inference import (
+    Completion,
+    complete,
+    complete_gibbs,
+    exact_completion,
+    gibbs,
+    metropolis,
+    pseudo_gibbs,
+    recognise,
+    reconstruct,
+)
 from helmholtz_mim.measures.likelihood import (
     EarlyStopping,
     ais_log_likelihood,
@@ -37,12 +48,14 @@ from helmholtz_mim.training import ENGINES, Interrupted, losses, train
 from helmholtz_mim.wake import learn_generative_, wake
 
 __all__ = [
-    "DATASETS", "ENGINES", "SCHEMES", "SGD", "Adam", "BinaryLayer", "CategoricalMIM", "Checkpoint", "EarlyStopping",
+    "Adam", "BinaryLayer", "CategoricalMIM", "Checkpoint", "Completion", "DATASETS", "ENGINES", "EarlyStopping",
     "FactorialMIM", "Flip", "HelmholtzMachine", "Interrupted", "Kernel", "NotApplicable", "Optimizer", "Patterns",
-    "Phases", "Reweighted", "Rule", "Stream", "TrainConfig", "WakeSleep", "ais_log_likelihood", "bars", "bernoulli",
-    "binarise", "channel", "clamped_kl", "dataset", "digits", "down", "downward", "draw", "dream", "effective_sample_size",
-    "encode", "entropy", "exact_log_likelihood", "exact_report", "folk_rhythms", "grey_digits", "grey_mnist", "heartbeat",
+    "Phases", "Reweighted", "Rule", "SCHEMES", "SGD", "Stream", "TrainConfig", "WakeSleep", "ais_log_likelihood",
+    "bars", "bernoulli", "binarise", "channel", "clamped_kl", "complete", "complete_gibbs", "dataset", "digits", "down",
+    "downward", "draw", "dream", "effective_sample_size", "encode", "entropy", "exact_completion",
+    "exact_log_likelihood", "exact_report", "folk_rhythms", "gibbs", "grey_digits", "grey_mnist", "heartbeat",
     "importance", "intervals", "kl", "ladder", "learn_generative_", "learn_recognition_", "load", "log_importance",
-    "log_likelihood", "log_prob", "losses", "mnist", "mutual_information", "sample", "sampled_report", "save", "scheme",
-    "shifts", "states", "teach_", "train", "up", "upward", "wake", "well_formed",
+    "log_likelihood", "log_prob", "losses", "metropolis", "mnist", "mutual_information", "pseudo_gibbs", "recognise",
+    "reconstruct", "sample", "sampled_report", "save", "scheme", "shifts", "states", "teach_", "train", "up", "upward",
+    "wake", "well_formed",
 ]  # fmt: skip

@@ -118,13 +118,13 @@ def real_numbers(what: str, values: object) -> Tensor:
         ) from error
 
 
-def binary(values: object) -> Tensor:
+def binary(values: object, what: str = "patterns") -> Tensor:
     "Patterns of zeros and ones as a tensor; anything in between is refused."
-    bits = real_numbers("patterns", values)
+    bits = real_numbers(what, values)
     odd = bits[(bits != 0) & (bits != 1)]
     if len(odd):
         raise ValueError(
-            "patterns are made of zeros and ones, but "
+            f"{what} are made of zeros and ones, but "
             f"there is a {odd[0]:g}: binarise them first"
         )
     return bits

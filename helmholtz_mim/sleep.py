@@ -7,13 +7,14 @@ __all__ = ['dream', 'learn_recognition_']
 import math
 from collections.abc import Callable
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from .arguments import check_memory, whole
+from .arguments import binary, check_memory, whole
 from .chains import down, draw, teach_, up
 from .layers import Generator
 from .machine import HelmholtzMachine, check_finite
+from .patterns import as_table
 from .rule import Rule, as_rule, sample
 
 # %% ../nbs/07_sleep.ipynb #05-05
@@ -23,16 +24,35 @@ def dream(
     # decides the pattern of each layer below the top, the data layer included
     allocate: Rule | Callable = sample,
     *,
+    # top patterns to dream from, for all or for each; from the prior if left out
+    given: Shaped[Tensor, "*#replicas #count units"] | None = None,
     generator: Generator,
 ) -> list[Float[Tensor, "*replicas {count} _units"]]:
-    "One pattern per layer, generated downward from the prior, data layer first."
+    """One pattern per layer, generated downward from the prior or from given top
+    patterns, data layer first."""
     check_finite(machine)
     count = whole("count", count, 0)
     check_memory(
         f"{count} dreams of this machine",
         count * sum(machine.sizes) * math.prod(machine.replicas),
     )
-    return draw(down(machine), count, as_rule(allocate), generator)
+    start = count if given is None else _top(machine, given, count)
+    return draw(down(machine), start, as_rule(allocate), generator)
+
+
+def _top(machine: HelmholtzMachine, given: object, count: int) -> Tensor:
+    "Given top patterns as the top layer of so many dreams."
+    bits, units = binary(as_table(given)), machine.sizes[-1]
+    shape = (*machine.replicas, count, units)
+    try:
+        if bits.shape[-1:] != (units,):
+            raise RuntimeError("other units")
+        return bits.to(machine.prior.weight).expand(shape)
+    except RuntimeError as error:
+        raise ValueError(
+            f"top patterns given to {count} dreams of this machine are shaped "
+            f"({units},) or {shape}, not {tuple(bits.shape)}"
+        ) from error
 
 # %% ../nbs/07_sleep.ipynb #05-06
 def learn_recognition_(

@@ -13,12 +13,13 @@ from .arguments import binary
 from .chains import down, draw, teach_, up
 from .layers import Generator
 from .machine import HelmholtzMachine, check_finite, check_units
+from .patterns import Patterns, as_table
 from .rule import Rule, as_rule, sample
 
 # %% ../nbs/06_wake.ipynb #04-05
 def wake(
     machine: HelmholtzMachine,
-    x: Shaped[Tensor, "*#replicas batch units"],  # data patterns
+    x: Patterns | Shaped[Tensor, "*#replicas batch units"],  # data patterns
     allocate: Rule | Callable = sample,  # decides the pattern of each hidden layer
     *,
     generator: Generator,
@@ -29,11 +30,11 @@ def wake(
 
 # %% ../nbs/06_wake.ipynb #04-05a
 def data_layer(
-    machine: HelmholtzMachine, x: Shaped[Tensor, "*#replicas batch units"]
+    machine: HelmholtzMachine, x: Patterns | Shaped[Tensor, "*#replicas batch units"]
 ) -> Float[Tensor, "*#replicas batch units"]:
     """Data patterns as the machine's data layer:
     zeros and ones of its dtype, for all replicas."""
-    x, units, replicas = binary(x), machine.sizes[0], machine.replicas
+    x, units, replicas = binary(as_table(x)), machine.sizes[0], machine.replicas
     if x.ndim < 2 or (x.ndim > 2 and x.shape[:-2] != replicas):
         wanted = ", ".join(map(str, (*replicas, "batch", units)))
         raise ValueError(

@@ -13,7 +13,7 @@ from jaxtyping import install_import_hook
 
 CORE = "layers patterns chains rule wake sleep streams protocol pushforward"
 WINGS = "data.images rules.perturbation rules.factorial rules.categorical methods.wake_sleep methods.reweighted engines.compiled"
-MEASURES = "measures.exact measures.sampled measures.likelihood measures.meaning measures.quality"
+MEASURES = "measures.exact measures.sampled measures.likelihood measures.inference measures.meaning measures.quality"
 MODULES = [f"helmholtz_mim.{name}" for name in f"{CORE} {WINGS} {MEASURES} experiments.folk".split()]
 shaped, called = set(), set()
 
@@ -102,6 +102,12 @@ def walk(replicas):
     likelihood.effective_sample_size(machine, x, 3, generator=g), likelihood.exact_log_likelihood(machine, x)
     likelihood.ais_log_likelihood(machine, x, 2, 3, generator=g), likelihood.EarlyStopping(x)(machine)
     folk.left_out(folk.counted(patterns), 1.0, folk.independent(patterns)), folk.smoothed(patterns)
+    hm.recognise(machine, patterns, generator=g), hm.recognise(machine, x, 2, generator=g)
+    hm.reconstruct(machine, x, 1, 2, generator=g), hm.dream(machine, 7, given=z[-1][..., :1, :], generator=g)
+    mask = torch.arange(6) < 2
+    hm.complete(machine, x, mask, 7, particles=11, fillings=8, generator=g), hm.exact_completion(machine, x, mask)
+    for move in (hm.pseudo_gibbs, hm.metropolis, hm.gibbs):
+        hm.complete_gibbs(machine, x, mask, 7, steps=2, move=move, generator=g)
     meaning.causal(machine.replica(0), 2), meaning.predictive(machine, patterns)
     return hm.dream(machine, 9, generator=g)[0]
 

@@ -20,7 +20,7 @@ from ..chains import down, draw, log_prob, up
 from ..layers import Generator, log_bernoulli, toss, uniforms
 from ..machine import HelmholtzMachine, check_binary, check_finite
 from .sampled import prior_logits
-from ..patterns import Patterns, as_patterns
+from ..patterns import Patterns, as_patterns, as_table
 from ..pushforward import LARGEST, cached_states, log_table, push
 from ..records import mean_interval
 from ..rule import sample
@@ -48,7 +48,7 @@ BLOCK = 2**20  # entries of one layer held at a time
 
 
 def rungs(
-    machine: HelmholtzMachine, x: Shaped[Tensor, "*#replicas batch units"],
+    machine: HelmholtzMachine, x: Patterns | Shaped[Tensor, "*#replicas batch units"],
     counts: Sequence[int], *, generator: Generator,
 ) -> tuple[
     Float[Tensor, "counts *#replicas batch"], Float[Tensor, "counts *#replicas batch"]
@@ -86,7 +86,7 @@ def _climb(machine, x, counts, most, generator):
     return [torch.stack(values) for values in zip(*found, strict=True)]
 
 
-def _data(machine, x):
+def _data(machine, x) -> Tensor:
     check_finite(machine)
     x = data_layer(machine, x)
     if not x.numel():
@@ -96,7 +96,7 @@ def _data(machine, x):
 # %% ../../nbs/21_likelihood.ipynb #15-08c
 def log_likelihood(
     machine: HelmholtzMachine,
-    x: Shaped[Tensor, "*#replicas batch units"],
+    x: Patterns | Shaped[Tensor, "*#replicas batch units"],
     particles: int,
     *,
     generator: Generator,
@@ -107,7 +107,7 @@ def log_likelihood(
 
 def effective_sample_size(
     machine: HelmholtzMachine,
-    x: Shaped[Tensor, "*#replicas batch units"],
+    x: Patterns | Shaped[Tensor, "*#replicas batch units"],
     particles: int,
     *,
     generator: Generator,
@@ -117,8 +117,8 @@ def effective_sample_size(
 
 # %% ../../nbs/21_likelihood.ipynb #15-13
 def exact_log_likelihood(
-    machine: HelmholtzMachine, x: Shaped[Tensor, "*#replicas batch units"], *,
-    largest: int = LARGEST,
+    machine: HelmholtzMachine, x: Patterns | Shaped[Tensor, "*#replicas batch units"],
+    *, largest: int = LARGEST,
 ) -> Float[Tensor, "*#replicas batch"]:
     "ln p(x) of each datum by enumeration of the hidden states: nats."
     hidden = machine.sizes[1:]
@@ -223,7 +223,7 @@ def gibbs_(
 
 
 def ais_log_likelihood(
-    machine: HelmholtzMachine, x: Shaped[Tensor, "*#replicas batch units"],
+    machine: HelmholtzMachine, x: Patterns | Shaped[Tensor, "*#replicas batch units"],
     chains: int = 16, steps: int = 100, *, generator: Generator,
 ) -> Float[Tensor, "*#replicas batch"]:
     """ln p(x) by annealing from the prior to the posterior, no recognition involved:
@@ -260,10 +260,10 @@ class EarlyStopping:
     better likelihood of validation data; keep the best weights."""
 
     def __init__(
-        self, x: Shaped[Tensor, "*replicas batch units"], patience: int = 5,
+        self, x: Patterns | Shaped[Tensor, "*replicas batch units"], patience: int = 5,
         particles: int = 10, seed: int = 0,
     ):
-        self.x, self.patience = binary(x), whole("patience", patience)
+        self.x, self.patience = binary(as_table(x)), whole("patience", patience)
         self.particles = whole("particles", particles)
         self.seed = whole("seed", seed, 0)
         self.scores: list[float] = []

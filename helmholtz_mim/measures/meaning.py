@@ -8,7 +8,7 @@ from jaxtyping import Float
 import torch
 from torch import Tensor
 
-from ..patterns import Patterns
+from ..patterns import Patterns, as_patterns
 from ..chains import down
 from ..pushforward import cached_states, channel, log_states, push
 from ..layers import encode, states
@@ -33,6 +33,7 @@ def causal(
 # %% ../../nbs/18_meaning.ipynb #13b-17
 def complement(patterns: Patterns) -> Patterns:
     "All patterns of the same width that the data do not contain, equally likely."
+    patterns = as_patterns(patterns)
     every = states(patterns.units)
     absent = torch.ones(len(every), dtype=torch.bool)
     absent[encode(patterns.bits[patterns.weights > 0])] = False
@@ -48,7 +49,7 @@ def predictive(
 ) -> list[Float[Tensor, "*replicas _states"]]:
     """Upward distributions, each multiplied by the
     generative one and renormalised before it goes on."""
-    expected = log_states(down(machine))
+    expected, patterns = log_states(down(machine)), as_patterns(patterns)
     log_p, x = patterns.weights.log(), patterns.bits
     result = []
     for l, recognition in enumerate(machine.recognition, start=1):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import check_generator, real_numbers, shown, whole, wholes
+from ..patterns import as_table
 from ..pushforward import entropy
 
 # %% ../../nbs/24_quality.ipynb #17a-09
@@ -67,7 +68,7 @@ class Classifier:
         seed: int = 0,  # of its initial weights and of the order of the images
     ) -> "Classifier":
         "Scikit-learn's multilayer perceptron, trained to name the labels of images."
-        images, labels = real_numbers("images", images), real_numbers("labels", labels)
+        images, labels = as_table(images, "images"), real_numbers("labels", labels)
         tabled = (
             images.ndim == 2
             and images.numel()
@@ -107,7 +108,7 @@ class Classifier:
         self, images: Shaped[Tensor, "images pixels"]
     ) -> Float[Tensor, "images features"]:
         "Activations of the last hidden layer."
-        pixels, x = len(self.layers[0][0]), real_numbers("images", images).double()
+        pixels, x = len(self.layers[0][0]), as_table(images, "images").double()
         if x.ndim != 2 or x.shape[1] != pixels:
             raise ValueError(
                 "this classifier looks at images "
@@ -315,8 +316,8 @@ def quality_report(
     columns replica, measure, value, and its 95 % interval over images, low and high."""
     check_generator(generator)
     resamples = whole("resamples", resamples, 2)
-    generated, real = real_numbers("images", generated), real_numbers("images", real)
-    seen = None if seen is None else real_numbers("images", seen)
+    generated, real = as_table(generated, "images"), as_table(real, "images")
+    seen = None if seen is None else as_table(seen, "images")
     target, rows = ImageSet.of(real, classifier, seen), []
     for replica, images in enumerate(
         generated.flatten(0, -3) if generated.dim() > 2 else generated[None]
