@@ -50,14 +50,9 @@ from .figures import Film, film_layers, plot_digits, plot_patterns
 from .files import atomic_write
 from .data.images import digits, mnist
 from .machine import HelmholtzMachine, load, read, save
-from .experiments.online import PYRAMID, OnlineRun, PyramidRun
-from .experiments.online import batch_runs, complete_online
-from .experiments.online import draw_dreams, online_runs, online_store
-from .experiments.online import pyramid_runs
-from .experiments.static import FURTHER, NAMES, QUALITY, SWITCHES
-from .experiments.static import long_runs, perform_further, perform_quality
-from .experiments.static import perform_static, search_runs, shape_runs
-from .experiments.static import static_runs, static_store
+from .experiments.online import mnist_results
+from .experiments.pyramid import KINDS, LARGE, draw_dreams
+from .experiments.static import static_results
 from .sleep import dream
 from .training import Interrupted, train
 from .protocol import TrainConfig
@@ -636,41 +631,10 @@ def experiment(
     )
 
 
-def _experiment_online(folder: Path, resume: bool, seeds: int = 4) -> pd.DataFrame:
-    "Do the runs on MNIST; the mean over seeds of what was measured."
-    runs: list[OnlineRun | PyramidRun] = [*online_runs(seeds), *pyramid_runs()]
-    for deep in batch_runs().values():
-        runs += deep
-    complete_online(runs, folder, resume=resume)
-    table = online_store(folder).table(online_runs(seeds))
-    return printed(
-        table.groupby(["batch", "lr", "scheme"])
-        .mean(numeric_only=True)
-        .drop(columns="replica")
-    )
-
-
-def _experiment_static(folder: Path, resume: bool, seeds: int = 3) -> pd.DataFrame:
-    """Do the runs on static MNIST, the searches first;
-    the mean over seeds of the last rung of the ladder, by method and layers."""
-    static_store(folder / "search").complete(
-        [*search_runs(), *shape_runs()], perform_static, resume=resume
-    )
-    store = static_store(folder)
-    table = store.complete(static_runs(seeds), perform_static, resume=resume)
-    store.complete([*long_runs(seeds), *SWITCHES], perform_static, resume=resume)
-    store.complete([FURTHER], perform_further, resume=resume)
-    store.complete([QUALITY], perform_quality, resume=resume)
-    top = table[table.particles == table.particles.max()]
-    return top.pivot_table(index="method", columns="hidden", values="nats").rename(
-        index=NAMES
-    )
-
-
 TABLES: dict[str, Callable] = {
     **{name: partial(experiment, *one) for name, one in EXPERIMENTS.items()},
-    "mnist": _experiment_online,
-    "static": _experiment_static,
+    "mnist": mnist_results,
+    "static": static_results,
 }
 
 
@@ -691,7 +655,7 @@ class Table:
         over seeds of what was measured at the end."""
         perform = named(TABLES, self.name, "table")
         _check_whole(least=0, seeds=self.seeds)
-        sizes = (784, *PYRAMID) if self.name == "mnist" else SIZES["shifts"]
+        sizes = (784, *LARGE) if self.name == "mnist" else SIZES["shifts"]
         _afford(needs(sizes, self.seeds, 50, largest=30))
         folder, arguments = self.out / self.name, (self.seeds,) if self.seeds else ()
         with alone(folder), _to_be_repeated(folder):
@@ -727,7 +691,7 @@ def _figure_3(seeds: int, results: Path) -> Picture:
 
 def _figure_dreams(way: str, seeds: int, results: Path) -> Picture:
     "Figures 4 and 5: unselected dreams of the deep pyramid, from the stored runs."
-    return draw_dreams(batch_runs()[way][0], results / "mnist")
+    return draw_dreams(KINDS[way], results / "mnist")
 
 
 def film_of_one_machine(epochs: int = 600, moments: int = 30, *, seed: int = 1) -> Film:

@@ -119,10 +119,11 @@ def against(
     values = seeds.pivot(index="replica", columns=by, values=measure)
     rows = {}
     for name, v in values.items():
+        v = v.dropna()
         low, high = mean_interval(v.mean(), v.sem(), len(v))
         rows[name] = {"mean": v.mean(), "±": (high - low) / 2, "seeds": len(v)}
         if name != baseline:
-            d = v - values[baseline]
+            d = (v - values[baseline]).dropna()
             low, high = mean_interval(d.mean(), d.sem(), len(d))
             rows[name] |= {
                 "difference": d.mean(),

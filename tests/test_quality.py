@@ -1,6 +1,7 @@
 """Measures of sample quality: intervals, invariances and refusals."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,31 +148,62 @@ def test_names_of_a_classifier_are_a_tensor():
             Classifier(layers, names)
 
 
-def test_runs_on_mnist_are_judged_and_what_is_missing_is_made(tmp_path, monkeypatch):
-    """On made-up digits, in two classes."""
-    from helmholtz_mim.experiments import online
+@pytest.fixture
+def made_up_digits(monkeypatch):
+    """In two classes, in place of MNIST."""
+    from helmholtz_mim.experiments import online, pyramid
 
     torch.set_default_dtype(torch.float32)
     grey = torch.cat([torch.rand(60, 784, generator=torch.Generator().manual_seed(label)) * (label + 1) / 2 for label in (0, 1)])
     labels = torch.tensor([0, 1]).repeat_interleave(60)
-    monkeypatch.setattr(online, "grey_mnist", lambda split: (grey, labels))
-    monkeypatch.setattr(online, "mnist", lambda split: online.binarise(grey, threshold=0.3))
+    patterns = pyramid.binarise(grey, threshold=0.3)
+    monkeypatch.setattr(pyramid, "grey_mnist", lambda split: (grey, labels))
+    judge = pyramid.mnist_classifier()
+    for module in (pyramid, online):
+        monkeypatch.setattr(module, "threshold_digits", lambda: (patterns, patterns))
+        monkeypatch.setattr(module, "threshold_classifier", lambda: judge)
+    return grey
+
+
+def test_runs_on_mnist_are_judged_and_what_is_missing_is_made(tmp_path, monkeypatch, made_up_digits):
+    from helmholtz_mim.experiments import online, pyramid
+
     runs = [online.OnlineRun(name, seeds=2, images=1000, test=10, hidden=(4, 2)) for name in ("wake-sleep", "mim")]
     online.complete_online(runs, tmp_path)
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".csv"}
-    assert len(first) == 5 and online.online_store(tmp_path).path(online.EDGES, "quality.csv").name in first
-    quality = online.online_store(tmp_path, "quality.csv").table(runs)
+    assert len(first) == 5 and pyramid.mnist_store(tmp_path).path(pyramid.EDGES, "quality.csv").name in first
+    quality = pyramid.mnist_store(tmp_path, "quality.csv").table(runs)
     assert set(quality.scheme) == {"wake-sleep", "mim"} and quality.groupby(["scheme", "replica"]).size().eq(10).all()
-    online.online_store(tmp_path).path(runs[1], "quality.csv").unlink()
+    pyramid.mnist_store(tmp_path).path(runs[1], "quality.csv").unlink()
     with pytest.raises(FileNotFoundError, match="1 of 2 runs are missing"):
-        online.online_store(tmp_path, "quality.csv").table(runs)
-    monkeypatch.setattr(online, "edge_quality", None)
+        pyramid.mnist_store(tmp_path, "quality.csv").table(runs)
+    monkeypatch.setattr(online, "perform_edges", None)
     online.complete_online(runs, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".csv"} == first
-    with monkeypatch.context() as nothing_left_to_do:
-        nothing_left_to_do.setattr(online, "mnist", None)
-        online.complete_online(runs, tmp_path)
-    assert set(online.mnist_classifier(torch.Generator().manual_seed(0))(grey.round()).tolist()) <= {0, 1}
+    monkeypatch.setattr(online, "threshold_digits", None)
+    online.complete_online(runs, tmp_path)  # with nothing left to do
+    judge = pyramid.mnist_classifier(torch.Generator().manual_seed(0))
+    assert set(judge(made_up_digits.round()).tolist()) <= {0, 1}
+
+
+def test_pyramids_are_trained_judged_and_asked_what_they_know(tmp_path, monkeypatch, made_up_digits):
+    from helmholtz_mim.experiments import pyramid
+
+    small = [replace(run, hidden=(6, 4), epochs=2, test=10) for run in pyramid.KINDS.values()]
+    monkeypatch.setattr(pyramid, "CODED", {small[1]})
+    pyramid.complete_pyramids(small, tmp_path)
+    store = pyramid.mnist_store(tmp_path)
+    table = store.table(small)
+    assert len(table) == 3 and table.confidence.between(0.5, 1).all() and (table.L100 >= table.L1).all()
+    codes = store.read(small[1], "codes.csv")
+    assert set(codes.layer) == {1, 2} and codes.value.between(0, 1).all()
+    assert not store.path(small[0], "codes.csv").exists()
+    assert pyramid.dreams_of(small[2], store).shape == (100, 784)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    store.path(small[1], "codes.csv").unlink()
+    pyramid.complete_pyramids(small, tmp_path)  # makes what was lost, and no more
+    again = {path for path in tmp_path.iterdir() if written.get(path) != path.stat().st_mtime_ns}
+    assert again and all(path.name.startswith(small[1].name) for path in again)
 
 
 ONES, BIASES, NAMES = torch.ones(4, 3), torch.zeros(3), torch.arange(3)

@@ -9,7 +9,7 @@ import torch
 
 from helmholtz_mim import Adam, Reweighted, WakeSleep, sample
 from helmholtz_mim.experiments import static
-from helmholtz_mim.experiments.online import dreams_of
+from helmholtz_mim.experiments.pyramid import dreams_of
 from helmholtz_mim.experiments.static import (
     FURTHER,
     KEPT,
@@ -18,12 +18,14 @@ from helmholtz_mim.experiments.static import (
     VARIANTS,
     StaticRun,
     kept,
+    deep_runs,
     long_runs,
+    rate_runs,
+    shallow_runs,
     perform_further,
     perform_static,
     search_runs,
     shape_runs,
-    static_runs,
     static_store,
 )
 from helmholtz_mim.machine import HelmholtzMachine, load, save
@@ -43,7 +45,7 @@ def noise(tmp_path, monkeypatch):
 
 
 def test_runs_have_files_of_their_own(tmp_path):
-    runs = search_runs() + shape_runs() + static_runs() + long_runs()
+    runs = search_runs() + shape_runs() + rate_runs() + deep_runs() + shallow_runs() + long_runs()
     assert len({static_store(tmp_path).path(run) for run in runs}) == len(set(runs)) == len(runs)
     assert set(KEPT) == {*long_runs(seeds=1), *SWITCHES}
 

@@ -17,9 +17,10 @@ from helmholtz_mim.experiments.rivals import small_files, small_results
 from helmholtz_mim.rules.factorial import leave_one_out, self_consistent
 from helmholtz_mim.experiments.drift import drift_runs, drift_store
 from helmholtz_mim.experiments.folk import folk_runs, folk_store
-from helmholtz_mim.experiments.online import EDGES, OnlineRun, batch_runs, online_runs, online_store, pyramid_runs
-from helmholtz_mim.experiments.static import FURTHER, QUALITY, SWITCHES, StaticRun, long_runs, search_runs
-from helmholtz_mim.experiments.static import shape_runs, static_runs, static_store
+from helmholtz_mim.experiments.online import OnlineRun, deep_runs as deep_online, online_runs
+from helmholtz_mim.experiments.pyramid import EDGES, PyramidRun, mnist_store, pyramid_runs
+from helmholtz_mim.experiments.static import FURTHER, QUALITY, SWITCHES, StaticRun, deep_runs, long_runs, rate_runs
+from helmholtz_mim.experiments.static import search_runs, shallow_runs, shape_runs, static_store
 from helmholtz_mim.store import Store, Summary, describe, digest
 
 TABLE = pd.DataFrame({"a": [1, 2, 3], "b": [0.5, float("nan"), -1e-7], "c": ["x", "y, z", '"']})
@@ -55,7 +56,7 @@ def other(value):
     return (7, 8) if isinstance(value, tuple) else (value or 0) + 1
 
 
-@pytest.mark.parametrize("run", [Run(), OnlineRun(), StaticRun()], ids=lambda run: type(run).__name__)
+@pytest.mark.parametrize("run", [Run(), OnlineRun(), PyramidRun(), StaticRun()], ids=lambda run: type(run).__name__)
 def test_every_field_is_part_of_the_key(run, tmp_path):
     place = Store(tmp_path, "the test")
     others = {f.name: other(getattr(run, f.name)) for f in fields(run) if f.name != "start"}
@@ -171,18 +172,18 @@ def test_settings_are_columns_where_the_table_has_none_of_that_name(tmp_path):
 
 
 RESULTS = Path(__file__).parent.parent / "results"
-KINDS = ("csv", "csv.gz", "quality.csv", "history.csv", "dreams.safetensors", "safetensors")
+KINDS = ("csv", "csv.gz", "quality.csv", "codes.csv", "history.csv", "dreams.safetensors", "safetensors")
 
 
 def test_every_stored_result_is_found_and_no_other_is_there():
     """A key that changed, by a field, a class or a measure that was renamed, would lose hours of work."""
     static = RESULTS / "static"
     stores = list(small_results(RESULTS).values())
-    deep = [run for runs in batch_runs().values() for run in runs]
-    stores += [(online_store(RESULTS / "mnist", "quality.csv"), [*online_runs(), *pyramid_runs(), *deep, EDGES])]
+    digits = [*online_runs(), *deep_online(), *pyramid_runs(), EDGES]
+    stores += [(mnist_store(RESULTS / "mnist", "quality.csv"), digits)]
     stores += [(drift_store(RESULTS / "drift"), drift_runs()), (folk_store(RESULTS / "folk"), [*folk_runs().values()])]
-    stores += [(static_store(static), [*static_runs(), *long_runs(), *SWITCHES, FURTHER, QUALITY])]
-    stores += [(static_store(static / "search"), [*search_runs(), *shape_runs()])]
+    stores += [(static_store(static), [*deep_runs(), *shallow_runs(), *long_runs(), *SWITCHES, FURTHER, QUALITY])]
+    stores += [(static_store(static / "search"), [*search_runs(), *shape_runs(), *rate_runs()])]
     for place, runs in stores:
         assert place.finished(runs)
     found = {place.path(run, kind) for place, runs in stores for run in runs for kind in KINDS}
