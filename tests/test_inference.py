@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 import helmholtz_mim as hm
 from helmholtz_mim import (
+    Completion,
     HelmholtzMachine,
     Patterns,
     complete,
@@ -178,6 +179,7 @@ def test_many_fillings_cover_what_one_leaves_out(generator):
 def test_nothing_known_and_everything_known(schooled, generator):
     machine, x = schooled((5, 4, 3)), states(5)
     none = complete(machine, x[:2], torch.zeros(5), 20_000, particles=20_000, generator=generator)
+    assert isinstance(none, Completion)
     assert_close(shares(none.samples, 5), hm.downward(machine)[0].expand(2, -1), rtol=0, atol=0.03)
     assert none.log_likelihood.abs().max() < 0.1
     every = complete(machine, x, torch.ones(5), particles=4000, generator=generator)
