@@ -131,7 +131,10 @@ def look_at_images(dreams):
 
 if __name__ == "__main__":
     with install_import_hook(MODULES, "shapes.checked"):
-        import helmholtz_mim  # noqa: F401
+        import helmholtz_mim
+
+        for name in helmholtz_mim.__all__:  # loaded when asked for
+            getattr(helmholtz_mim, name)
     import shapes  # the same file, as the hook has loaded it
 
     for replicas in ((), (2, 3)):
