@@ -169,17 +169,19 @@ def mnist_report(
     }
     return pd.DataFrame(columns).reset_index()
 
+
 def mnist_codes(
     machine: HelmholtzMachine, classifier: Classifier, count: int = 5000,
     toss: torch.Generator | None = None,  # binarises the digits, if they are tossed
 ) -> pd.DataFrame:
     "What codes of so many test digits tell of their labels, by as many training ones."
-    labelled = []
-    for split in ("train", "test"):
-        grey, labels = grey_mnist(split)
-        labelled += [binarise(grey[:count], generator=toss).bits, labels[:count]]
+    (seen, labels), (unseen, unseen_labels) = (
+        (binarise(grey[:count], generator=toss).bits, names[:count])
+        for grey, names in map(grey_mnist, ("train", "test"))
+    )
     return code_report(
-        machine, *labelled, classifier, generator=torch.Generator().manual_seed(6)
+        machine, seen, labels, unseen, unseen_labels, classifier,
+        generator=torch.Generator().manual_seed(6),
     )
 
 # %% ../../nbs/29_pyramid.ipynb #py-19

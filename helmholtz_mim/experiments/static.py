@@ -322,8 +322,10 @@ def perform_further(summary: Summary, store: Store) -> None:
 
 def _trained(run: StaticRun) -> StaticRun:
     "The kept run that differs in nothing but how it is judged."
-    judged = dict(count=run.count, particles=run.particles)
-    return next(other for other in KEPT if replace(other, **judged) == run)
+    return next(
+        other for other in KEPT
+        if replace(other, count=run.count, particles=run.particles) == run
+    )
 
 
 # %% ../../nbs/31_static.ipynb #18a-45a
