@@ -13,7 +13,7 @@ from jaxtyping import install_import_hook
 
 CORE = "layers patterns chains rule wake sleep streams protocol pushforward"
 WINGS = "data.images rules.perturbation rules.factorial rules.categorical methods.wake_sleep methods.reweighted engines.compiled"
-MEASURES = "measures.exact measures.sampled measures.likelihood measures.inference measures.meaning measures.quality"
+MEASURES = "measures.exact measures.sampled measures.likelihood measures.inference measures.meaning measures.quality measures.probes"
 MODULES = [f"helmholtz_mim.{name}" for name in f"{CORE} {WINGS} {MEASURES} experiments.folk".split()]
 shaped, called = set(), set()
 
@@ -45,7 +45,7 @@ def walk(replicas):
     from helmholtz_mim import chains, protocol, pushforward
     from helmholtz_mim.engines import compiled
     from helmholtz_mim.experiments import folk
-    from helmholtz_mim.measures import exact, likelihood, meaning
+    from helmholtz_mim.measures import exact, likelihood, meaning, probes
     from helmholtz_mim.methods import reweighted, wake_sleep
     from helmholtz_mim.rules import categorical, factorial
 
@@ -108,6 +108,10 @@ def walk(replicas):
     hm.complete(machine, x, mask, 7, particles=11, fillings=8, generator=g), hm.exact_completion(machine, x, mask)
     for move in (hm.pseudo_gibbs, hm.metropolis, hm.gibbs):
         hm.complete_gibbs(machine, x, mask, 7, steps=2, move=move, generator=g)
+    pixels = probes.descend(machine, z[1], 1, generator=g).gt(0.5).float().flatten(0, -2).repeat(10, 1)
+    names = torch.arange(len(pixels)) % 2
+    some = pixels, names, pixels, names
+    probes.linear_probe(*some), probes.retrieval(*some), probes.code_report(machine, *some, generator=g)
     meaning.causal(machine.replica(0), 2), meaning.predictive(machine, patterns)
     return hm.dream(machine, 9, generator=g)[0]
 

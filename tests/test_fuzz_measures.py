@@ -2,6 +2,7 @@
 
 import math
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -124,6 +125,39 @@ def test_likelihoods(machine, data, particles, chains):
         assert np.allclose(exact.reshape(len(expected), -1), expected, rtol=1e-3, atol=1e-3 * (1 + np.abs(expected).max()))
     if found[1] is not REFUSED:
         assert found[1].min() >= 1 - 1e-9 and found[1].max() <= particles + 1e-6
+
+
+@cases(
+    machine=machines(), data=st.data(), samples=rarely(st.none() | st.integers(1, 3)), layer=rarely(st.none() | st.integers(1, 3)),
+    few=4, many=1500,
+)  # fmt: skip
+def test_inference(machine, data, samples, layer):
+    x, options = data.draw(data_for(machine, anything=True)), dict(generator=seeded())
+    mask = data.draw(rarely(st.lists(st.booleans(), min_size=machine.sizes[0], max_size=machine.sizes[0]).map(torch.tensor), tables()))
+    layers = attempt(hm.recognise, machine, x, samples, **options)
+    tables_ = [] if layers is REFUSED else layers
+    assert [len(p.mT) if p.ndim == 2 else p.shape[-1] for p in tables_] in ([], list(machine.sizes[1:]))
+    tables_.append(attempt(hm.reconstruct, machine, x, layer, 2, **options))
+    weighed = attempt(hm.complete, machine, x, mask, 2, particles=3, fillings=2, **options)
+    if weighed is not REFUSED:
+        assert isinstance(weighed, hm.Completion) and (weighed.ess <= 3 + 1e-6).all()
+        tables_ += [weighed.samples, weighed.probability]
+    for move in (hm.gibbs, hm.metropolis, hm.pseudo_gibbs):
+        tables_.append(attempt(hm.complete_gibbs, machine, x, mask, 2, steps=1, move=move, **options))
+    tables_.append(attempt(hm.exact_completion, machine, x, mask))
+    for p in tables_:
+        assert p is REFUSED or (finite(machine) and p.min() >= 0 and p.max() <= 1 + 1e-6)
+
+
+@cases(codes=tables(anything=True), sizes=rarely(st.none() | st.integers(1, 4)), few=4, many=1500)
+@pytest.mark.filterwarnings("ignore")
+def test_reports_of_codes(codes, sizes):
+    report = attempt(hm.collapse_report, codes, sizes=sizes)
+    if report is not REFUSED:
+        known = report[report.value.notna()]
+        assert not ((known.low > known.value + 1e-9) | (known.high < known.value - 1e-9)).any()
+        assert hm.verdict(report).count(".") >= 3
+        plt.close(hm.plot_codes(report))
 
 
 @cases(
