@@ -99,7 +99,7 @@ def test_an_album_turns_in_a_page_from_a_file(control, opened, tmp_path):
     assert seen(page) == ["the third" if control is ipywidgets.ToggleButtons else "the second"]
 
 
-@pytest.mark.parametrize("chapter", ["11_collapse", "26_digits", "49_gallery"])
+@pytest.mark.parametrize("chapter", ["11_collapse", "26_digits", "53_gallery"])
 def test_albums_of_the_book_turn_beside_its_own_figures(chapter, opened):
     path = BUILT / f"{chapter}.html"
     if not path.is_file():

@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helmholtz_mim import HelmholtzMachine, cli, load, save
+from helmholtz_mim import HelmholtzMachine, load, save
 from helmholtz_mim.cli import main
+from helmholtz_mim.commands import answers, book, outputs
 from helmholtz_mim.experiments import collapse, comparison
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +99,7 @@ def test_a_report_has_a_row_for_each_layer_and_direction(capsys, monkeypatch):
 
 
 def test_figures_are_drawn_under_their_names(folder, monkeypatch):
-    monkeypatch.setattr(cli, "train_by_the_book", lambda seeds: collapse.train_by_the_book(seeds, epochs=2))
+    monkeypatch.setattr(book, "train_by_the_book", lambda seeds: collapse.train_by_the_book(seeds, epochs=2))
     main("figure 1 --seeds 2 --out pictures".split())
     assert listing(folder) == ["pictures", "pictures/figure_1.png"]
     assert (folder / "pictures/figure_1.png").read_bytes().startswith(b"\x89PNG")
@@ -106,7 +107,7 @@ def test_figures_are_drawn_under_their_names(folder, monkeypatch):
 
 
 def test_the_film_shows_every_moment_and_ends_awake(folder, monkeypatch):
-    monkeypatch.setitem(cli.FIGURES, "collapse", lambda seeds, results: cli.film_of_one_machine(epochs=9, moments=3))
+    monkeypatch.setitem(book.FIGURES, "collapse", lambda seeds, results: book.film_of_one_machine(epochs=9, moments=3))
     main("figure collapse --out pictures".split())
     with Image.open(folder / "pictures/collapse.gif") as film:
         assert (film.n_frames, film.info["loop"]) == (1 + 2 * 3, 0)
@@ -117,14 +118,14 @@ def test_the_film_shows_every_moment_and_ends_awake(folder, monkeypatch):
 
 def test_the_film_is_of_one_training_whose_rule_remembers(monkeypatch):
     rules = []
-    monkeypatch.setattr(cli, "train", lambda *args, allocate, **options: rules.append(allocate))
-    cli.film_of_one_machine(epochs=9, moments=3)
+    monkeypatch.setattr(book, "train", lambda *args, allocate, **options: rules.append(allocate))
+    book.film_of_one_machine(epochs=9, moments=3)
     assert len(rules) == 6 and len(set(map(id, rules[3:]))) == 1
 
 
 def test_every_picture_has_a_command_and_is_small():
     pictures = {path.name: path.stat().st_size for path in (ROOT / "images").iterdir()}
-    assert pictures.keys() == {f"figure_{name}.png" if name.isdigit() else f"{name}.gif" for name in cli.FIGURES}
+    assert pictures.keys() == {f"figure_{name}.png" if name.isdigit() else f"{name}.gif" for name in book.FIGURES}
     assert max(pictures.values()) <= 600_000
 
 
@@ -142,7 +143,7 @@ def test_a_saved_machine_is_evaluated_and_dreams(folder, capsys):
     assert "use --force" in refusal("sample run/machine.safetensors --out sheet/dreams.png".split())
 
 
-@pytest.mark.parametrize("name", cli.TABLES)
+@pytest.mark.parametrize("name", book.TABLES)
 def test_the_tables_of_the_book_are_all_there(name, folder, monkeypatch, capsys):
     """What the repository holds is found, and printed without images and without a single run."""
     monkeypatch.setattr("helmholtz_mim.data.images.mnist_file", lambda name, **options: pytest.fail(f"{name} is read"))
@@ -253,7 +254,7 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing_behind(line, folder, ran
 
 def test_a_result_appears_whole_or_not_at_all(folder):
     (folder / "table.csv").write_text("old")
-    with pytest.raises(ZeroDivisionError), cli.atomic_write(folder / "table.csv") as partial:
+    with pytest.raises(ZeroDivisionError), outputs.atomic_write(folder / "table.csv") as partial:
         partial.write_text("half")
         _ = 1 / 0
     assert listing(folder) == ["table.csv"] and (folder / "table.csv").read_text() == "old"
@@ -283,7 +284,7 @@ def failing(monkeypatch, error):
     def fail(self):
         raise error
 
-    monkeypatch.setattr(cli.Report, "run", fail)
+    monkeypatch.setattr(answers.Report, "run", fail)
     return ["report", "absent"]
 
 
@@ -329,9 +330,9 @@ def test_letters_that_a_terminal_lacks_are_escaped(folder, monkeypatch):
 
 
 def test_a_machine_that_does_not_say_has_memory_without_end(monkeypatch):
-    assert 2**28 < cli.memory() < 2**50
+    assert 2**28 < outputs.memory() < 2**50
     monkeypatch.setattr(os, "sysconf", lambda name: 1 / 0 if name == "x" else (_ for _ in ()).throw(ValueError(name)))
-    assert cli.memory() == math.inf
+    assert outputs.memory() == math.inf
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak from here on")
@@ -343,7 +344,7 @@ def test_estimates_are_near_what_is_taken(folder):
     script += f"main({TINY[:-1]!r} + ['first']); Path('/proc/self/clear_refs').write_text('5'); before = peak();"  # begins anew
     script += f"main({[*line, '--out', 'large']!r}); print(peak() - before)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder)
-    taken, estimate = int(done.stdout.split()[-1]), sum(cli.needs((16, 1000, 1000), 1, 2, rows=2).values())
+    taken, estimate = int(done.stdout.split()[-1]), sum(outputs.needs((16, 1000, 1000), 1, 2, rows=2).values())
     assert taken / 4 < estimate < 4 * taken, (taken, estimate)
 
 
@@ -414,11 +415,11 @@ def small_world(folder, monkeypatch):
     Path("empty").touch()
     Path("folder").mkdir()
     matplotlib.use("Agg")
-    monkeypatch.setattr(cli, "dynamics", partial(comparison.dynamics, processes=1))
-    monkeypatch.setattr(cli, "TABLES", dict.fromkeys(cli.TABLES, tiny_table))
-    monkeypatch.setattr(cli, "figure_1", None)
+    monkeypatch.setattr(book, "dynamics", partial(comparison.dynamics, processes=1))
+    monkeypatch.setattr(book, "TABLES", dict.fromkeys(book.TABLES, tiny_table))
+    monkeypatch.setattr(book, "figure_1", None)
     small = {name: lambda seeds, results: plt.figure(figsize=(1, 1)) for name in ("1", "2", "3", "collapse")}
-    monkeypatch.setattr(cli, "FIGURES", cli.FIGURES | small)
+    monkeypatch.setattr(book, "FIGURES", book.FIGURES | small)
 
 
 FUZZ = bool(os.environ.get("FUZZ"))

@@ -9,8 +9,9 @@ import torch
 from scipy.stats import t as student
 from torch.testing import assert_close
 
-from helmholtz_mim import SCHEMES, HelmholtzMachine, cli, downward, encode, entropy, exact_report, load, upward, well_formed
+from helmholtz_mim import SCHEMES, HelmholtzMachine, downward, encode, entropy, exact_report, load, upward, well_formed
 from helmholtz_mim.cli import main
+from helmholtz_mim.commands import book
 from helmholtz_mim.experiments import comparison
 from helmholtz_mim.experiments.comparison import PANELS, Run, draw_dynamics, dynamics, execute, find_scheme, label
 from helmholtz_mim.experiments.comparison import liu_columns, perform, scheme, table_report, worlds_store
@@ -204,7 +205,7 @@ def test_the_two_forms_of_mim_are_swept_over_the_same_turns():
 def test_the_printed_table_keeps_runs_apart_and_names_schemes(tmp_path):
     runs = [Run(scheme="flip", epochs=1, batch=905, rate=rate, seeds=2) for rate in (0.05, 0.5)]
     execute_all(runs, tmp_path)
-    table = cli.experiment(lambda *seeds: runs, exact_report, tmp_path, resume=True)
+    table = book.experiment(lambda *seeds: runs, exact_report, tmp_path, resume=True)
     assert len(table) == 2 and set(table.index.get_level_values("rate")) == {0.05, 0.5}
     assert set(table.index.get_level_values("scheme")) == {"perturbation"}
 
@@ -215,7 +216,7 @@ def test_the_printed_table_has_a_row_for_each_run_of_every_experiment(tmp_path):
         store = worlds_store(tmp_path / name, report)
         for run in runs(1):
             store.write(run, pd.DataFrame({"step": [9], "replica": [0], "KL.recognition.0": [0.5]}))
-        table = cli.experiment(runs, report, tmp_path / name, True, 1)
+        table = book.experiment(runs, report, tmp_path / name, True, 1)
         assert len(table) == len(runs(1)) and (table["KL.recognition.0"] == 0.5).all()
 
 
@@ -224,7 +225,7 @@ def test_an_experiment_has_the_seeds_of_the_book_where_none_are_given(tmp_path, 
     monkeypatch.setattr("helmholtz_mim.store.Store.complete", lambda store, runs, *_, **__: asked.append(runs) or 1 / 0)
     for runs, report in EXPERIMENTS.values():
         with pytest.raises(ZeroDivisionError):
-            cli.experiment(runs, report, tmp_path, True)
+            book.experiment(runs, report, tmp_path, True)
         assert asked.pop() == runs()
 
 
@@ -292,7 +293,7 @@ def test_a_rule_from_outside_is_drawn_beside_the_others(tmp_path):
 
 
 def test_a_rule_from_outside_is_compared_on_the_command_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "dynamics", partial(dynamics, processes=1))
+    monkeypatch.setattr(book, "dynamics", partial(dynamics, processes=1))
     main(["compare", "--seeds", "2", "--pretrain", "1", "--epochs", "2", "--scheme", SHARP, "--out", str(tmp_path / "d")])
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("Sharp", "MIM, factorial", "MIM, categorical", "perturbation"))

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from helmholtz_mim.cli import alone
+from helmholtz_mim.commands.outputs import alone
 from helmholtz_mim.experiments.comparison import dynamics, perform
 from helmholtz_mim.experiments.drift import drift_runs, drift_store, rouse
 from helmholtz_mim.experiments.folk import folk_runs, folk_store, rehearse
