@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from helmholtz_mim.patterns import Patterns
     from helmholtz_mim.protocol import SGD, Adam, Optimizer, TrainConfig
     from helmholtz_mim.pushforward import channel, downward, entropy, kl, upward
-    from helmholtz_mim.records import intervals
+    from helmholtz_mim.records import intervals, over_replicas
     from helmholtz_mim.rule import Kernel, Phases, Rule, sample
     from helmholtz_mim.rules.categorical import CategoricalMIM
     from helmholtz_mim.rules.factorial import FactorialMIM
@@ -62,9 +62,9 @@ __all__ = [
     "dataset", "digits", "down", "downward", "draw", "dream", "effective_sample_size", "encode", "entropy",
     "exact_completion", "exact_log_likelihood", "exact_report", "folk_rhythms", "gibbs", "grey_digits", "grey_mnist",
     "heartbeat", "importance", "intervals", "kl", "ladder", "learn_generative_", "learn_recognition_", "load",
-    "log_importance", "log_likelihood", "log_prob", "losses", "metropolis", "mnist", "mutual_information", "plot_codes",
-    "pseudo_gibbs", "recognise", "reconstruct", "sample", "sampled_report", "save", "scheme", "shifts", "states",
-    "teach_", "train", "up", "upward", "verdict", "wake", "well_formed",
+    "log_importance", "log_likelihood", "log_prob", "losses", "metropolis", "mnist", "mutual_information",
+    "over_replicas", "plot_codes", "pseudo_gibbs", "recognise", "reconstruct", "sample", "sampled_report", "save",
+    "scheme", "shifts", "states", "teach_", "train", "up", "upward", "verdict", "wake", "well_formed",
 ]  # fmt: skip
 
 _HOMES = {
@@ -87,7 +87,7 @@ _HOMES = {
     "patterns": "Patterns",
     "protocol": "SGD Adam Optimizer TrainConfig",
     "pushforward": "channel downward entropy kl upward",
-    "records": "intervals",
+    "records": "intervals over_replicas",
     "rule": "Kernel Phases Rule sample",
     "rules.categorical": "CategoricalMIM",
     "rules.factorial": "FactorialMIM",

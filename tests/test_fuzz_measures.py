@@ -105,7 +105,8 @@ def test_entropies(p, q, odd):
 def test_sampled_reports(machine, data, samples, generator):
     report = attempt(hm.sampled_report, machine, data.draw(data_for(machine, anything=True)), samples=samples, generator=generator)
     found = attempt(hm.intervals, report if report is not REFUSED else samples)
-    assert (found is REFUSED) == (report is REFUSED)
+    means = attempt(hm.over_replicas, report if report is not REFUSED else samples)
+    assert (found is REFUSED) == (report is REFUSED) == (means is REFUSED)
     if report is not REFUSED:
         assert finite(machine) and not report.value.isna().any() and (found.low <= found.high).all() and 2 * len(found) == len(report)
 

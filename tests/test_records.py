@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helmholtz_mim.records import against, holm, intervals, mean_interval, per_seed, t_quantile, tidy_frame, wide
+from helmholtz_mim.records import against, holm, intervals, mean_interval, over_replicas, per_seed, t_quantile, tidy_frame, wide
 from scipy import stats
 
 
@@ -52,6 +52,20 @@ def test_intervals_are_made_of_whole_columns():
     mean, sem, count = (pd.Series(x) for x in ([0.0, 1.0], [1.0, 2.0], [4, 9]))
     low, high = mean_interval(mean, sem, count)
     assert np.allclose(high - mean, sem * t_quantile(count - 1)) and np.allclose(mean - low, high - mean)
+
+
+def test_means_over_replicas_are_of_the_last_step():
+    early, late = (tidy_frame([("recognition", 1, "H", h), ("generative", 0, "I", i)]).assign(step=s) for h, i, s in (
+        ([9.0, 9.0, 9.0], [9.0, 9.0, 9.0], 10), ([1.0, 2.0, 4.0], [3.0, 3.0, 3.0], 20)
+    ))  # fmt: skip
+    table = over_replicas(pd.concat([late, early])).set_index("measure")
+    assert table["mean"].to_dict() == pytest.approx({"H": 7 / 3, "I": 3.0}) and (table.replicas == 3).all()
+    assert (table.low["H"], table.high["H"]) == pytest.approx(stats.t.interval(0.95, 2, 7 / 3, stats.sem([1, 2, 4])))
+    assert table.low["I"] == table.high["I"] == 3.0
+    alone = over_replicas(late[late.replica == 0])
+    assert alone[["low", "high"]].isna().all(axis=None) and alone["mean"].notna().all()
+    with pytest.raises(ValueError, match="what train or a report returns"):
+        over_replicas(late["value"])
 
 
 @pytest.mark.parametrize("last", [1, 2, 50])
