@@ -1,4 +1,7 @@
-"Helmholtz machines that stay awake: train them, and understand what became of them."
+"""Helmholtz machines that stay awake: train them, and understand what became of them.
+
+Examples in docstrings take `import torch` and `from helmholtz_mim import *` for granted.
+"""
 
 import sys
 from importlib import import_module

@@ -74,7 +74,14 @@ class Chain:
 
 # %% ../nbs/05_chains.ipynb #ch-05d
 def up(machine: HelmholtzMachine) -> Chain:
-    "The recognition network, data first."
+    """The recognition network, data first.
+
+    A `Chain` of links, for `draw`, `teach_` and `log_prob`: each link is a layer of
+    weights, the layer of units that it predicts, and the one that it reads.
+
+    >>> [(link.of, link.to) for link in up(HelmholtzMachine((8, 4, 2))).links]
+    [(0, 1), (1, 2)]
+    """
     return Chain(
         machine, "recognition",
         tuple(Link(layer, l + 1, l) for l, layer in enumerate(machine.recognition)),
@@ -82,7 +89,13 @@ def up(machine: HelmholtzMachine) -> Chain:
 
 
 def down(machine: HelmholtzMachine) -> Chain:
-    "The generative network, prior first."
+    """The generative network, prior first.
+
+    A `Chain` as that of `up`; the prior reads nothing.
+
+    >>> [(link.of, link.to) for link in down(HelmholtzMachine((8, 4, 2))).links]
+    [(None, 2), (2, 1), (1, 0)]
+    """
     top = len(machine.sizes) - 1
     links = [Link(layer, l, l + 1) for l, layer in enumerate(machine.generative)]
     return Chain(
@@ -110,7 +123,17 @@ class _Rule(Protocol):
 def draw(
     chain: Chain, start: Units | int, rule: _Rule, generator: Generator
 ) -> list[Float[Tensor, "*replicas batch _units"]]:
-    "One pattern per layer, data first, drawn along a chain."
+    """One pattern per layer, data first, drawn along a chain.
+
+    `start` is the first pattern, `(*replicas, batch, units)`, or how many to draw from
+    the prior; `rule` decides the others, as `sample` does. Returns a tensor
+    `(*replicas, batch, units)` for each layer. `wake` and `dream` check what they are
+    given, this does not.
+
+    >>> machine, g = HelmholtzMachine((8, 4, 2)), torch.Generator().manual_seed(0)
+    >>> [z.shape[-1] for z in draw(down(machine), 5, sample, g)]
+    [8, 4, 2]
+    """
     z, links = _first(chain, start)
     for link in links:
         z[link.to] = _decided(link, link.layer(given(link, z)), rule, generator)
@@ -162,7 +185,17 @@ def teach_(
     weights: Float[Tensor, "*replicas batch"] | None = None,
 ) -> None:
     """One delta-rule step of every layer of a chain, in place:
-    towards the mean of z, or by weights."""
+    towards the mean of z, or by weights.
+
+    `z` has a tensor `(*replicas, batch, units)` for each layer, data first; `lr` is the
+    learning rate; `weights` `(*replicas, batch)` say how much each row counts, and
+    stand in for 1 / batch. ValueError if z has not as many layers as the machine.
+
+    >>> machine = HelmholtzMachine((2, 1))
+    >>> teach_(down(machine), [torch.ones(3, 2), torch.ones(3, 1)], lr=1.0)
+    >>> machine.prior.bias, machine.generative[0].weight.flatten()
+    (tensor([0.5000]), tensor([0.5000, 0.5000]))
+    """
     _check_layers(chain.machine, z)
     for link in chain.links:
         link.layer.learn_(z[link.to], given(link, z), lr, weights)
@@ -171,7 +204,15 @@ def teach_(
 def log_prob(
     chain: Chain, z: list[Float[Tensor, "*replicas batch _units"]]
 ) -> Float[Tensor, "*replicas batch"]:
-    "ln of the probability of z along a chain (nats; upward given the data, z[0])."
+    """ln of the probability of z along a chain (nats; upward given the data, z[0]).
+
+    `z` has a tensor `(*replicas, batch, units)` for each layer, data first; the result
+    is `(*replicas, batch)`. ValueError if z has not as many layers as the machine.
+
+    >>> z = [torch.ones(1, 2), torch.ones(1, 1)]
+    >>> round(log_prob(down(HelmholtzMachine((2, 1))), z).exp().item(), 4)
+    0.125
+    """
     _check_layers(chain.machine, z)
     return sum(  # type: ignore[return-value]
         link.layer.log_prob(z[link.to], given(link, z)) for link in chain.links

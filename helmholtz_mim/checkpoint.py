@@ -118,10 +118,22 @@ FORMAT, VERSION = "helmholtz_mim.checkpoint", 2
 
 class Checkpoint:
     """For `train(checkpoint=…)`: keeps the run in a file every so many minutes,
-    and goes on from the file if there is one."""
+    and goes on from the file if there is one.
+
+    `path` is a file, written whole or not at all every `minutes`, at the end and on
+    Ctrl-C; an unwritable one warns, and the run goes on. Without `resume` a file that
+    is there is not read. ValueError if it is of another run, and then says in what, or
+    damaged.
+
+    >>> g, config = torch.Generator().manual_seed(0), TrainConfig(2)
+    >>> table = train(HelmholtzMachine((4, 2)), well_formed(4), config, generator=g,
+    ...               checkpoint=Checkpoint("run.safetensors"))
+    >>> Checkpoint("run.safetensors").read()[1]["epochs"]
+    '2'
+    """
 
     def __init__(
-        self, path: str | os.PathLike, minutes: float = 5.0, *, resume: bool = True
+        self, path: str | os.PathLike[str], minutes: float = 5.0, *, resume: bool = True
     ):
         if not number(minutes) >= 0:
             raise ValueError(

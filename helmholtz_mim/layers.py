@@ -8,7 +8,7 @@ __all__ = ['Generator', 'WIDEST', 'Method', 'states', 'encode', 'uniforms', 'tos
 import math
 from collections.abc import Callable
 from functools import wraps
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from jaxtyping import Float, Int, Shaped
 import torch
@@ -25,7 +25,13 @@ WIDEST = 26  # 2**26 states of 26 bits are 7 GB: past this nobody wants the list
 
 
 def states(n: int) -> Float[Tensor, "2**{n} {n}"]:
-    "All patterns of `n` bits in counting order, unit 0 the most significant bit."
+    """All patterns of `n` bits in counting order, unit 0 the most significant bit.
+
+    `(2**n, n)`, of the default dtype. ValueError beyond 26 units, which are 7 GB.
+
+    >>> states(2).tolist()
+    [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
+    """
     n = whole("the number of units", n, 0)
     if n > WIDEST:
         raise ValueError(
@@ -37,7 +43,14 @@ def states(n: int) -> Float[Tensor, "2**{n} {n}"]:
 
 # %% ../nbs/01_layers.ipynb #01-08
 def encode(bits: Shaped[Tensor, "*batch units"]) -> Int[Tensor, "*batch"]:
-    "The number of each pattern, in int64; the inverse of `states`."
+    """The number of each pattern, in int64; the inverse of `states`.
+
+    `bits` `(*batch, units)` are zeros and ones of any type; the numbers are
+    `(*batch,)`. ValueError for anything else, and beyond 63 units.
+
+    >>> encode(torch.tensor([[0, 1, 1], [1, 0, 0]])).tolist()
+    [3, 4]
+    """
     bits = binary(bits)
     if not bits.ndim or bits.shape[-1] > 63:
         raise ValueError(
@@ -73,7 +86,15 @@ def toss(
 def bernoulli(
     p: Float[Tensor, "*shape"], *, generator: Generator
 ) -> Float[Tensor, "*shape"]:
-    "Independent coin tosses, 1 with probability `p`; of the dtype of `p`."
+    """Independent coin tosses, 1 with probability `p`; of the dtype of `p`.
+
+    `p` is a floating-point tensor of any shape, and the tosses are shaped as it.
+    `generator` is a `torch.Generator`, or a function from a shape to uniform numbers,
+    such as a `Stream`. ValueError for what is no probability.
+
+    >>> bernoulli(torch.tensor([0.0, 1.0]), generator=torch.Generator()).tolist()
+    [0.0, 1.0]
+    """
     if not (isinstance(p, Tensor) and p.is_floating_point()):
         raise ValueError(
             f"probabilities are a tensor of floating-point numbers, not {shown(p)}"
@@ -145,7 +166,18 @@ def _kind(value: object) -> str:
 # %% ../nbs/01_layers.ipynb #01-20
 class BinaryLayer(nn.Module):
     """Binary units that fire with probability σ(W x + b);
-    all weights start at zero, as in the wake-sleep papers."""
+    all weights start at zero, as in the wake-sleep papers.
+
+    It has `n_out` units and reads `n_in` (0: it knows only its bias). `replicas`, a
+    number or several, are independent copies, stacked in front of every shape: `weight`
+    is `(*replicas, n_out, n_in)`, `bias` `(*replicas, n_out)` or None. Called with x
+    `(*replicas, batch, n_in)`, it gives probabilities `(*replicas, batch, n_out)`.
+    ValueError for sizes that are no whole numbers, and for x of other shapes.
+
+    >>> layer, x = BinaryLayer(3, 2), torch.ones(4, 3)
+    >>> layer(x).shape, layer.log_prob(torch.ones(4, 2), x).shape
+    (torch.Size([4, 2]), torch.Size([4]))
+    """
 
     weight: Float[Tensor, "*replicas units below"]
     bias: Float[Tensor, "*replicas units"] | None
@@ -191,6 +223,12 @@ class BinaryLayer(nn.Module):
     ) -> Float[Tensor, "*#replicas batch units"]:
         "The probability that each unit fires."
         return self.logits(x).sigmoid()
+
+    if TYPE_CHECKING:  # of a module's call they know no type
+
+        def __call__(
+            self, x: Float[Tensor, "*#replicas batch below"]
+        ) -> Float[Tensor, "*#replicas batch units"]: ...
 
     @_refusing("patterns y of this layer have {units} units and a row for each input x")
     def log_prob(

@@ -22,7 +22,20 @@ from .layers import BinaryLayer
 # %% ../nbs/04_machine.ipynb #03-06
 class HelmholtzMachine(nn.Module):
     """A recognition and a generative network of binary layers
-    on the same units (Dayan, Hinton, Neal & Zemel 1995)."""
+    on the same units (Dayan, Hinton, Neal & Zemel 1995).
+
+    `sizes` are the units of each layer, from the data to the top, of two layers or
+    more. With `bias` every layer has one; the prior always does. `replicas`, a number
+    or several, are independent machines, stacked in front of every shape and trained
+    side by side. `recognition[l]` reads layer l and predicts l + 1, `generative[l]`
+    predicts layer l from l + 1, and `prior` the top. It is a `torch.nn.Module` whose
+    weights are buffers without gradients, all zero at first: `.double()`, `.to(device)`
+    and `.state_dict()` do what they do elsewhere. ValueError for other sizes.
+
+    >>> machine = HelmholtzMachine((8, 4, 2), replicas=16)
+    >>> machine.generative[0].weight.shape
+    torch.Size([16, 8, 4])
+    """
 
     recognition: Sequence[BinaryLayer]
     generative: Sequence[BinaryLayer]
@@ -175,9 +188,19 @@ def check_finite(machine: HelmholtzMachine, when: str = "") -> None:
 FORMAT, VERSION = "helmholtz_mim.machine", 2
 
 
-def save(machine: HelmholtzMachine, path: str | os.PathLike, **notes) -> None:
+def save(
+    machine: HelmholtzMachine, path: str | os.PathLike[str], **notes: object
+) -> None:
     """Write weights and configuration to a safetensors file;
-    `notes` are kept as JSON beside them."""
+    `notes` are kept as JSON beside them.
+
+    The file is written whole or not at all. ValueError for layers other than
+    `BinaryLayer` and for notes that are no JSON, OSError where it cannot be written.
+
+    >>> save(HelmholtzMachine((4, 2)), "machine.safetensors", epochs=600)
+    >>> load("machine.safetensors").sizes
+    (4, 2)
+    """
     _check_machine(machine)
     check_binary(
         *machine.layers,
@@ -202,8 +225,16 @@ def save(machine: HelmholtzMachine, path: str | os.PathLike, **notes) -> None:
     write_tensors(path, machine.state_dict(), header)
 
 
-def load(path: str | os.PathLike) -> HelmholtzMachine:
-    "Read a machine that `save` wrote; the dtype of the weights is kept."
+def load(path: str | os.PathLike[str]) -> HelmholtzMachine:
+    """Read a machine that `save` wrote; the dtype of the weights is kept.
+
+    ValueError, with the reason, for a file that is missing, damaged or something else.
+    Nothing in a file is ever executed.
+
+    >>> save(HelmholtzMachine((4, 2), replicas=3).double(), "machine.safetensors")
+    >>> load("machine.safetensors").prior.weight.dtype
+    torch.float64
+    """
     state, header = read(path)
     try:
         config = json.loads(header["config"])
@@ -220,7 +251,9 @@ def load(path: str | os.PathLike) -> HelmholtzMachine:
         ) from error
 
 
-def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read(
+    path: str | os.PathLike[str]
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     "The tensors and the header of a file that `save` wrote."
     return read_tensors(
         path, FORMAT, VERSION, "a Helmholtz machine",

@@ -25,7 +25,18 @@ class _AsTheBatch(int):
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train: everything about a run but the machine, the data,
-    the rule and the seed."""
+    the rule and the seed.
+
+    `epochs`: passes through the data. `batch`: data of one wake phase, or all if there
+    are fewer. `dreams`: those of one sleep phase, as many as the batch if 0. `lr`: the
+    learning rate of the delta rule. Each `every`-th step is left to the rule, the
+    others sample; or instead a random `fraction` of the data is, which falls linearly
+    to zero by `anneal`, a part of the training. `report_every`: epochs between two
+    reports. ValueError for other numbers, and for a `fraction` together with `every`.
+
+    >>> TrainConfig(20, batch=100, fraction=0.1, anneal=0.7).dreams
+    100
+    """
 
     epochs: int  # passes through the data
     # data patterns of one wake phase; as many as there are, or more: full batch
@@ -103,7 +114,18 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True)
 class Optimizer:
-    "How gradients become steps."
+    """How gradients become steps.
+
+    `lr` replaces the protocol's; `schedule` is "constant", or falls to zero, "linear"
+    or "cosine". Use `SGD` or `Adam`, or write `over(weights, lr)`, which returns an
+    optimiser of PyTorch. ValueError for other options.
+
+    >>> class RMSprop(Optimizer):
+    ...     def over(self, weights, lr):
+    ...         return torch.optim.RMSprop(weights, lr)
+    >>> RMSprop(0.01, "linear").rate(TrainConfig(10), done=0.5)
+    0.005
+    """
 
     lr: float | None = None  # learning rate; the protocol's if left out
     # how the rate goes on: "constant", "linear" or "cosine", down to zero
@@ -139,7 +161,14 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    "Steps down the gradient, the delta rule's own, with momentum or without."
+    """Steps down the gradient, the delta rule's own, with momentum or without.
+
+    `lr` replaces the protocol's; `schedule` is "constant", or falls to zero, "linear"
+    or "cosine"; `momentum` lies in [0, 1). ValueError for other options.
+
+    >>> SGD(momentum=0.9).plain  # without momentum: the delta rule as it stands
+    False
+    """
 
     momentum: float = 0.0
 
@@ -167,7 +196,14 @@ class SGD(Optimizer):
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015), whose `decay` is
-    that of AdamW (Loshchilov & Hutter 2019)."""
+    that of AdamW (Loshchilov & Hutter 2019).
+
+    `lr`, such as 0.003, replaces the protocol's; `schedule` is "constant", or falls to
+    zero, "linear" or "cosine"; `decay` is 0 or more. ValueError for other options.
+
+    >>> Adam(0.003, schedule="cosine").rate(TrainConfig(10), done=1.0)
+    0.0
+    """
 
     decay: float = 0.0
 

@@ -86,7 +86,14 @@ def check_enumerable(machine: HelmholtzMachine, largest: int) -> None:
 
 # %% ../nbs/09_pushforward.ipynb #08-07f
 def channel(layer: BinaryLayer) -> Float[Tensor, "*replicas inputs outputs"]:
-    "The table p(y | x) of all states of the inputs and outputs of a layer, float64."
+    """The table p(y | x) of all states of the inputs and outputs of a layer, float64.
+
+    `(*replicas, 2**n_in, 2**n_out)`, states in the order of `states`; rows sum to 1.
+    ValueError beyond 2^26 entries, and for a layer that is no `BinaryLayer`.
+
+    >>> channel(BinaryLayer(2, 1)).tolist()
+    [[0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]
+    """
     check_binary(
         layer, instead="use log_table(layer.logits(states(n))).exp(), n its inputs"
     )
@@ -96,7 +103,14 @@ def channel(layer: BinaryLayer) -> Float[Tensor, "*replicas inputs outputs"]:
 
 # %% ../nbs/09_pushforward.ipynb #08-11
 def entropy(p: Float[Tensor, "*replicas states"]) -> Float[Tensor, "*replicas"]:
-    "H(p) in nats, over the last axis."
+    """H(p) in nats, over the last axis.
+
+    `p` `(*replicas, states)` are probabilities of states; 0 ln 0 counts as 0.
+    ValueError for what is no floating-point tensor, and for numbers below zero.
+
+    >>> round(entropy(torch.tensor([0.5, 0.5])).item(), 4)  # ln 2
+    0.6931
+    """
     check_distributions(p)
     return -torch.special.xlogy(p, p).sum(-1)
 
@@ -104,7 +118,15 @@ def entropy(p: Float[Tensor, "*replicas states"]) -> Float[Tensor, "*replicas"]:
 def kl(
     p: Float[Tensor, "*#replicas states"], q: Float[Tensor, "*#replicas states"]
 ) -> Float[Tensor, "*#replicas"]:
-    "KL(p ‖ q) in nats, over the last axis; infinite where p has mass and q has none."
+    """KL(p ‖ q) in nats, over the last axis; infinite where p has mass and q has none.
+
+    `p` and `q` `(*replicas, states)` are probabilities of the same states. ValueError
+    if they are of other numbers of states, or below zero.
+
+    >>> p, q = torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5])
+    >>> round(kl(p, q).item(), 4), kl(q, p).item()
+    (0.6931, inf)
+    """
     check_distributions(p, q)
     return log_kl(p.log(), q.log())
 
@@ -233,7 +255,15 @@ def inputs_of(
 def upward(
     machine: HelmholtzMachine, patterns: Patterns, *, largest: int = LARGEST
 ) -> list[Float[Tensor, "*replicas _states"]]:
-    "State probabilities of every layer, driven by the data."
+    """State probabilities of every layer, driven by the data.
+
+    A float64 tensor `(*replicas, 2**units)` for each layer, data first, exactly, by
+    enumeration. ValueError if two neighbouring layers have more than `largest` units
+    together, or the patterns other units than the machine.
+
+    >>> [len(p) for p in upward(HelmholtzMachine((4, 3, 2)), well_formed(4))]
+    [16, 8, 4]
+    """
     check_enumerable(machine, largest)
     return [log_p.exp() for log_p in log_states(up(machine), as_patterns(patterns))]
 
@@ -241,7 +271,15 @@ def upward(
 def downward(
     machine: HelmholtzMachine, *, largest: int = LARGEST
 ) -> list[Float[Tensor, "*replicas _states"]]:
-    "State probabilities of every layer, driven by the prior."
+    """State probabilities of every layer, driven by the prior.
+
+    A float64 tensor `(*replicas, 2**units)` for each layer, data first, exactly, by
+    enumeration. ValueError if two neighbouring layers have more than `largest` units
+    together.
+
+    >>> downward(HelmholtzMachine((4, 3, 2)))[2].tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
     check_enumerable(machine, largest)
     return [log_p.exp() for log_p in log_states(down(machine))]
 

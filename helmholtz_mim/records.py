@@ -28,7 +28,16 @@ def tidy_frame(rows) -> pd.DataFrame:
 
 # %% ../nbs/43_records.ipynb #c-09
 def intervals(report: pd.DataFrame) -> pd.DataFrame:
-    "The same table with columns low and high (95 %) in place of the ± rows."
+    """The same table with columns low and high (95 %) in place of the ± rows.
+
+    `report` is what `sampled_report` returns, or training with it; ValueError for any
+    other table.
+
+    >>> machine, g = HelmholtzMachine((8, 4)), torch.Generator().manual_seed(0)
+    >>> report = sampled_report(machine, well_formed(8), samples=80, generator=g)
+    >>> list(intervals(report))[-3:]
+    ['value', 'low', 'high']
+    """
     if (
         not isinstance(report, pd.DataFrame)
         or "measure" not in report

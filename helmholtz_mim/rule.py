@@ -26,12 +26,26 @@ class Kernel:
     """A rule as plain functions of arrays, which an engine compiles; arithmetic alone,
     without a branch on a number, decides for eight replicas at once, all of them
     wherever one has its turn: only `update` may change the memory.
-    `memory` is shared with the rule and changed in place."""
+    `memory` is shared with the rule and changed in place.
 
-    allocate: Callable  # (layer, p, u, memory, y): writes the bits of a layer into y
+    `allocate(layer, p, u, memory, y)` writes the bits of a layer into y;
+    `update(layer, y, rows, left, memory)` sees a pattern that was used, of a batch of
+    which `left` are still to come. `memory` is float64 `(replicas, numbers)`, that of
+    layer l from `starts[l]` on; `width(units)` says how many numbers the functions use
+    for a layer. Without `batches` it decides for one datum at a time.
+
+    >>> def always(layer, p, u, memory, y):
+    ...     for j in range(len(p)):
+    ...         y[j] = 1.0
+    >>> Kernel(always).batches
+    True
+    """
+
+    # (layer, p, u, memory, y): writes the bits of a layer into y
+    allocate: Callable[..., None]
     # (layer, y, rows, left, memory): sees a pattern that was used; so many of its batch
     # are left
-    update: Callable | None = None
+    update: Callable[..., None] | None = None
     memory: np.ndarray | None = None  # float64, (replicas, numbers)
     # where the memory of each layer begins, and where the last one ends
     starts: np.ndarray | None = None
@@ -42,7 +56,20 @@ class Kernel:
 
 class Rule:
     """Decides the patterns of the layers of a chain;
-    everything but the decision has a default."""
+    everything but the decision has a default.
+
+    Write `__call__(layer, p, u)`, from probabilities and uniform numbers
+    `(*replicas, batch, units)` to bits of the same shape. `bind`, `begin`, `observe`,
+    `kernel`, `state_dict` are called before training, before each epoch, after each
+    phase, by an engine that compiles, and by a checkpoint.
+
+    >>> class Likelier(Rule):
+    ...     def __call__(self, layer, p, u):
+    ...         return (p > 0.5).to(p)
+    >>> wake(HelmholtzMachine((2, 1)), torch.ones(1, 2), Likelier(),
+    ...      generator=torch.Generator())[1]
+    tensor([[0.]])
+    """
 
     deterministic = False  # whether it needs no uniform numbers
     estimate_every = 1  # data from one `begin` to the next, rounded up to epochs
@@ -77,7 +104,15 @@ class Rule:
 
 
 class Sample(Rule):
-    "The plain rule: every unit tosses its own coin."
+    """The plain rule: every unit tosses its own coin.
+
+    Called with a layer's number, probabilities p and uniform numbers u
+    `(*replicas, batch, units)`, it gives 1 where u < p: `sample`, the default
+    everywhere.
+
+    >>> sample(1, torch.tensor([[0.2, 0.7]]), torch.tensor([[0.5, 0.5]]))
+    tensor([[0., 1.]])
+    """
 
     def __call__(self, layer: int, p: Units, u: Units) -> Units:
         return toss(p, u)
@@ -124,13 +159,23 @@ def as_rule(allocate: Rule | Callable[[int, Tensor, Tensor], Tensor]) -> Rule:
 # %% ../nbs/35_rule.ipynb #ru-13
 @dataclass(frozen=True)
 class Phases:
-    "A rule for the wake phase and one for sleep; a rule alone is for the wake phase."
+    """A rule for the wake phase and one for sleep; a rule alone is for the wake phase.
+
+    For `train(allocate=…)`: `awake` decides hidden layers from the data, `asleep` the
+    layers of dreams. A rule with a memory is for one of the two; give each its own.
+
+    >>> rules = Phases(awake=FactorialMIM(), asleep=FactorialMIM())
+    >>> Phases(rules.awake).asleep is sample
+    True
+    """
 
     awake: Rule = sample
     asleep: Rule = sample
 
 
-def phases(allocate: Rule | Callable | Phases) -> Phases:
+def phases(
+    allocate: Rule | Callable[[int, Tensor, Tensor], Tensor] | Phases
+) -> Phases:
     "The rules of both phases, functions wrapped."
     both = (
         allocate if isinstance(allocate, Phases) else Phases(allocate)  # type: ignore

@@ -22,14 +22,25 @@ def dream(
     machine: HelmholtzMachine,
     count: int,  # how many dreams (for each replica)
     # decides the pattern of each layer below the top, the data layer included
-    allocate: Rule | Callable = sample,
+    allocate: Rule | Callable[[int, Tensor, Tensor], Tensor] = sample,
     *,
     # top patterns to dream from, for all or for each; from the prior if left out
     given: Shaped[Tensor, "*#replicas #count units"] | None = None,
     generator: Generator,
 ) -> list[Float[Tensor, "*replicas {count} _units"]]:
     """One pattern per layer, generated downward from the prior or from given top
-    patterns, data layer first."""
+    patterns, data layer first.
+
+    `allocate` decides the layers below the top, the data layer included: a rule such as
+    `sample`, or a function (layer, p, u). `given` are top patterns to begin with, of
+    shape `(units,)` for all dreams, or up to `(*replicas, count, units)`. Returns a
+    tensor `(*replicas, count, units)` for each layer. ValueError for a count below 0,
+    and for top patterns of another shape.
+
+    >>> machine, g = HelmholtzMachine((8, 4, 2)), torch.Generator().manual_seed(0)
+    >>> dream(machine, 5, generator=g)[0].shape
+    torch.Size([5, 8])
+    """
     check_finite(machine)
     count = whole("count", count, 0)
     check_memory(
@@ -61,5 +72,15 @@ def learn_recognition_(
     lr: float,
     weights: Float[Tensor, "*replicas batch"] | None = None,
 ) -> None:
-    "One delta-rule step of every recognition layer towards the dreamt patterns z."
+    """One delta-rule step of every recognition layer towards the dreamt patterns z.
+
+    `z` is what `dream` returns, `lr` the learning rate; `weights` `(*replicas, batch)`
+    say how much each row counts, and stand in for 1 / batch. ValueError if z has not as
+    many layers as the machine. (Hinton, Dayan, Frey & Neal 1995.)
+
+    >>> machine, g = HelmholtzMachine((8, 4)), torch.Generator().manual_seed(0)
+    >>> learn_recognition_(machine, dream(machine, 10, generator=g), lr=0.1)
+    >>> bool(machine.recognition[0].weight.any())
+    True
+    """
     teach_(up(machine), z, lr, weights)

@@ -38,7 +38,17 @@ def unit_single(x):
 # %% ../nbs/33_streams.ipynb #st-08c
 class Stream:
     """Uniform numbers for a stack of replicas, each from a stream of its own;
-    a `generator` for every function here."""
+    a `generator` for every function here.
+
+    SplitMix64 (Steele, Lea & Flood 2014), keyed by `generator`: what one replica draws
+    does not depend on how many others there are. Called with a shape `(*replicas, ...)`
+    it gives float64 numbers; `position` counts those used. ValueError for other
+    replicas.
+
+    >>> stream = Stream(3, generator=torch.Generator().manual_seed(0))
+    >>> stream((3, 5)).shape, stream.position
+    (torch.Size([3, 5]), 5)
+    """
 
     def __init__(self, replicas: int | tuple[int, ...], *, generator: torch.Generator):
         check_generator(generator)

@@ -37,7 +37,17 @@ def losses(
     generator: torch.Generator,
 ) -> pd.DataFrame:
     """Surprise per unit (nats) of each predicted layer:
-    generative awake, recognition asleep; sampled once per pattern."""
+    generative awake, recognition asleep; sampled once per pattern.
+
+    What `train` reports if it is given no other: a long table with columns step,
+    replica, layer (0: the data), direction ("generative" or "recognition"), measure
+    ("loss"), value. The patterns count by their weights, as many dreams alike.
+    ValueError for patterns of other units.
+
+    >>> machine, g = HelmholtzMachine((8, 4)), torch.Generator().manual_seed(0)
+    >>> losses(machine, well_formed(8), generator=g).value.round(4).tolist()  # ln 2
+    [0.6931, 0.6931, 0.6931]
+    """
     patterns = as_patterns(patterns)
     z = wake(machine, patterns.bits, generator=generator)
     d = dream(machine, len(patterns), generator=generator)
@@ -61,6 +71,14 @@ ENGINES = {
     "compiled": "helmholtz_mim.engines.compiled:Compiled",
     "torch": "helmholtz_mim.engines.reference:Reference",
 }
+"""The engines of `train(engine=…)` by name.
+
+Each as `module:Class`, in the order in which "auto" asks them; the last refuses
+nothing.
+
+>>> list(ENGINES)
+['batched', 'compiled', 'torch']
+"""
 
 
 def start(engine: str, setup: Setup) -> tuple[str, Engine]:
@@ -114,7 +132,21 @@ class Trainer:
 # %% ../nbs/42_training.ipynb #06-28
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C in the midst of training: the machine is as of the last whole epoch,
-    and what was measured is in `history`."""
+    and what was measured is in `history`.
+
+    A KeyboardInterrupt, with `epoch`, how many `epochs` there were to be, `history`, as
+    `train` would have returned it, and whether a checkpoint has `kept` the run.
+
+    >>> def press(machine):
+    ...     raise KeyboardInterrupt
+    >>> machine, g = HelmholtzMachine((4, 2)), torch.Generator().manual_seed(0)
+    >>> config = TrainConfig(9, report_every=3)
+    >>> try:
+    ...     table = train(machine, well_formed(4), config, stop=press, generator=g)
+    ... except Interrupted as interrupted:
+    ...     print(interrupted.epoch, interrupted.history.step.unique().tolist())
+    3 [0, 18]
+    """
 
     def __init__(self, epoch: int, epochs: int, history: pd.DataFrame, kept: bool):
         super().__init__(epoch, epochs, history, kept)
@@ -156,7 +188,7 @@ def train(
     config: TrainConfig,
     *,
     # decides hidden patterns when it is its turn
-    allocate: Rule | Callable | Phases = sample,
+    allocate: Rule | Callable[[int, Tensor, Tensor], Tensor] | Phases = sample,
     # what a step is: WakeSleep(), Reweighted(particles=5), or another
     method: WakeSleep = _PLAIN,
     # how gradients become steps: SGD(), Adam(0.003, schedule="cosine"), or another
@@ -172,7 +204,43 @@ def train(
     generator: torch.Generator,
 ) -> pd.DataFrame:
     """Train in place; the history has columns step, replica, layer, direction, measure,
-    value (nats)."""
+    value (nats).
+
+    machine: its weights change in place; replicas train side by side, each by itself.
+    patterns: `Patterns`, or zeros and ones `(patterns, units)`.
+    config: the protocol, a `TrainConfig`: epochs, batch, dreams, learning rate,
+        reports, and how often it is the turn of `allocate`.
+    allocate: decides hidden patterns when it is its turn: `sample` (plain wake-sleep),
+        `FactorialMIM()`, `CategoricalMIM()`, `Flip()`, a function (layer, p, u) or a
+        `Rule` of your own; awake, or as `Phases` say. One with a memory is for one
+        machine.
+    method: what a step is: `WakeSleep()` or `Reweighted(particles=5)`.
+    optimizer: how gradients become steps: `SGD()`, by default the delta rule, or
+        `Adam(0.003, schedule="cosine")`; each network has its own.
+    report: a function (machine, patterns) that returns a table, called before the first
+        epoch, after each `config.report_every` and the last: `exact_report`,
+        `partial(sampled_report, generator=g)`; the `losses` of both phases if left out.
+    stop: a function (machine), asked after each later report whether to end here, such
+        as `EarlyStopping(validation)`.
+    checkpoint: `Checkpoint(path)`, which keeps the run in a file, and goes on from
+        there.
+    engine: "auto", the fastest that can; "batched", "compiled"; "torch", which can do
+        everything; or "module:Class". See `ENGINES`.
+    generator: where all chance comes from; the same seed repeats the run.
+
+    Returns all reports in one table: step counts the batches before it, layer 0 is the
+    data, direction is "recognition" or "generative", and there is a row for each
+    replica. ValueError, with what to do instead, for arguments that do not go together
+    and for weights that grow beyond all bounds; `NotApplicable`, a ValueError, from an
+    engine asked for by name; `Interrupted` on Ctrl-C.
+
+    >>> machine, g = HelmholtzMachine((6, 3)), torch.Generator().manual_seed(0)
+    >>> table = train(machine, well_formed(6), TrainConfig(4, batch=5, report_every=2),
+    ...               allocate=FactorialMIM(), method=Reweighted(2),
+    ...               optimizer=Adam(0.01), report=exact_report, generator=g)
+    >>> list(table), table.step.unique().tolist()
+    (['step', 'replica', 'layer', 'direction', 'measure', 'value'], [0, 8, 16])
+    """
     patterns, rules = as_patterns(patterns), phases(allocate)
     _check_run(machine, patterns, config, method, optimizer)
     check_functions(report=report, stop=stop, checkpoint=checkpoint)

@@ -20,11 +20,23 @@ from .rule import Rule, as_rule, sample
 def wake(
     machine: HelmholtzMachine,
     x: Patterns | Shaped[Tensor, "*#replicas batch units"],  # data patterns
-    allocate: Rule | Callable = sample,  # decides the pattern of each hidden layer
+    # decides the pattern of each hidden layer
+    allocate: Rule | Callable[[int, Tensor, Tensor], Tensor] = sample,
     *,
     generator: Generator,
 ) -> list[Float[Tensor, "*#replicas batch _units"]]:
-    "One pattern per layer, recognised upward from the data."
+    """One pattern per layer, recognised upward from the data.
+
+    `x` is `Patterns`, or zeros and ones `(batch, units)`, the same for all replicas, or
+    `(*replicas, batch, units)`. `allocate` decides the hidden patterns: a rule such as
+    `sample` or `Flip()`, or a function (layer, p, u). Returns the data and the hidden
+    layers, each `(*replicas, batch, units)`. ValueError for data of another shape and
+    for a machine with weights that are not finite.
+
+    >>> machine, g = HelmholtzMachine((8, 4, 2)), torch.Generator().manual_seed(0)
+    >>> [tuple(z.shape) for z in wake(machine, well_formed(8), generator=g)]
+    [(72, 8), (72, 4), (72, 2)]
+    """
     check_finite(machine)
     return draw(up(machine), data_layer(machine, x), as_rule(allocate), generator)
 
@@ -50,5 +62,15 @@ def learn_generative_(
     lr: float, weights: Float[Tensor, "*replicas batch"] | None = None,
 ) -> None:
     """One delta-rule step of every generative layer, and of the prior,
-    towards the waking patterns z."""
+    towards the waking patterns z.
+
+    `z` is what `wake` returns, `lr` the learning rate; `weights` `(*replicas, batch)`
+    say how much each row counts, and stand in for 1 / batch. ValueError if z has not as
+    many layers as the machine. (Hinton, Dayan, Frey & Neal 1995.)
+
+    >>> machine, g = HelmholtzMachine((8, 4)), torch.Generator().manual_seed(0)
+    >>> learn_generative_(machine, wake(machine, well_formed(8), generator=g), lr=0.1)
+    >>> bool(machine.generative[0].weight.any())
+    True
+    """
     teach_(down(machine), z, lr, weights)

@@ -28,7 +28,16 @@ from ..layers import bernoulli
 def grey_digits(
     *, digits: Sequence[int] | None = None
 ) -> tuple[Float[Tensor, "images 64"], Int[Tensor, " images"]]:
-    "Scikit-learn's 8 × 8 digits as grey levels in [0, 1], and which digit each shows."
+    """Scikit-learn's 8 × 8 digits as grey levels in [0, 1], and which digit each shows.
+
+    1797 images `(images, 64)` of the default dtype, and int64 labels `(images,)`; those
+    of the given `digits` only, if any. ImportError without scikit-learn, ValueError for
+    digits beyond 0 to 9.
+
+    >>> grey, labels = grey_digits(digits=[3, 7])
+    >>> grey.shape[1], labels.unique().tolist()
+    (64, [3, 7])
+    """
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -53,7 +62,13 @@ def _shown(
 # %% ../../nbs/22_images.ipynb #14a-09
 def digits(*, threshold: float = 0.5, digits: Sequence[int] | None = None) -> Patterns:
     """Scikit-learn's 8 × 8 digits in black and white, in the order of `grey_digits`;
-    on are pixels above the threshold."""
+    on are pixels above the threshold.
+
+    `threshold` lies in [0, 1), `digits` are those to keep; otherwise ValueError.
+
+    >>> len(digits()), digits(digits=[0]).units
+    (1797, 64)
+    """
     return binarise(grey_digits(digits=digits)[0], threshold=threshold)
 
 
@@ -62,7 +77,14 @@ def binarise(
     generator: torch.Generator | None = None,
 ) -> Patterns:
     """Pixels are black above a threshold between 0 and 1;
-    with a generator they are tossed, black as often as their grey level says."""
+    with a generator they are tossed, black as often as their grey level says.
+
+    `grey` `(images, pixels)` lies between 0 (white) and 1 (black). ValueError for other
+    levels, and for a threshold that is not in [0, 1).
+
+    >>> binarise(torch.tensor([[0.2, 0.5, 0.8]])).bits.tolist()
+    [[0.0, 0.0, 1.0]]
+    """
     if generator is not None:
         return Patterns(bernoulli(_grey_levels(grey), generator=generator))
     if not 0 <= number(threshold) < 1:
@@ -207,7 +229,18 @@ SPLITS = {
 def grey_mnist(
     split: str = "train", *, digits: Sequence[int] | None = None, download: bool = True
 ) -> tuple[Float[Tensor, "images 784"], Int[Tensor, " images"]]:
-    "MNIST as grey levels in [0, 1], and which digit each image shows."
+    """MNIST as grey levels in [0, 1], and which digit each image shows.
+
+    Images `(images, 784)` of the default dtype and int64 labels `(images,)`; `split` is
+    "train" or "test", `digits` are those to keep. The four files are looked for in the
+    folder that HELMHOLTZ_MIM_DATA names, then in the cache; otherwise they are fetched,
+    unless `download` is False. FileNotFoundError where there are none, ValueError for
+    damaged ones.
+
+    >>> grey, labels = grey_mnist("test", digits=[3])
+    >>> grey.shape[1], labels.unique().tolist()
+    (784, [3])
+    """
     files = named(SPLITS, split, "split of MNIST")
     images, labels = (
         torch.tensor(read_idx(mnist_file(name, download=download))) for name in files
@@ -226,7 +259,17 @@ def mnist(
     download: bool = True,  # or refuse if there is no copy on this machine
 ) -> Patterns:
     """MNIST in black and white, 28 × 28 pixels,
-    in one of three binarisations that do not compare."""
+    in one of three binarisations that do not compare.
+
+    `binarise` is "threshold" (black above `threshold`), "dynamic" (tossed with
+    `generator` once, here) or "static" (the tosses of Salakhutdinov & Murray 2008, a
+    file that is yours to bring, with a "valid" split and without labels). `split`,
+    `digits` and `download` are those of `grey_mnist`. FileNotFoundError where there are
+    no files, ValueError for other options.
+
+    >>> mnist("test", digits=[3, 7]).units
+    784
+    """
     if (
         named({"threshold": 1, "static": 2, "dynamic": 3}, binarise, "binarisation")
         == 2

@@ -18,7 +18,14 @@ GRIDS = {
 
 def folk_rhythms(meter: str = "4/4", split: str = "train") -> Patterns:
     """The onsets of bars of folk tunes (1883, 1903), the commonest first, as often as
-    they occur; an epoch shows as many as there are. "test" has those of other tunes."""
+    they occur; an epoch shows as many as there are. "test" has those of other tunes.
+
+    `meter` is "4/4", "6/8" or "3/4" of one bar, or "2 x 4/4" and so on of two; patterns
+    have 16 or 12 places. ValueError for another meter or split.
+
+    >>> folk_rhythms("6/8").units
+    12
+    """
     places = named(GRIDS, meter, "meter of the folk rhythms")
     named({"train": 0, "test": 1}, split, "split of the folk rhythms")
     file = files("helmholtz_mim").joinpath("data", "folk_rhythms.csv")

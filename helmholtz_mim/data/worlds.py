@@ -17,7 +17,15 @@ from ..patterns import Patterns
 # %% ../../nbs/03_worlds.ipynb #02-12
 def well_formed(n: int) -> Patterns:
     """All rhythms of `n` beats that begin with 1 and have no
-    long pause and no lonely note (Liu 2025), equally likely."""
+    long pause and no lonely note (Liu 2025), equally likely.
+
+    A pause has three beats at most. A note is lonely between two pauses of two beats or
+    more; so is the first note before such a pause, and one on the last beat after it.
+    `n` lies between 3 and 20, otherwise ValueError.
+
+    >>> len(well_formed(12)), well_formed(12).units
+    (905, 12)
+    """
     n = _size("the number of beats", n, 3, 20)
     words = ["".join(map(str, row)) for row in states(n - 1).int().tolist()]
     words = ["1" + word for word in words]
@@ -44,7 +52,13 @@ def _size(name: str, value: object, least: int, most: int) -> int:
 # %% ../../nbs/03_worlds.ipynb #02-20
 def heartbeat(bits: int = 20, period: int = 5, copies: int = 200) -> Patterns:
     """A pulse every `period` bits, in each of its phases;
-    an epoch shows every phase `copies` times (Liu 2025)."""
+    an epoch shows every phase `copies` times (Liu 2025).
+
+    ValueError unless `period` lies between 1 and `bits`.
+
+    >>> heartbeat(8, period=4).bits.int().tolist()[1]
+    [0, 1, 0, 0, 0, 1, 0, 0]
+    """
     bits, period, copies = (
         whole("bits", bits),
         whole("period", period),
@@ -62,7 +76,14 @@ def heartbeat(bits: int = 20, period: int = 5, copies: int = 200) -> Patterns:
 # %% ../../nbs/03_worlds.ipynb #02-24
 def shifts(width: int = 8, p: float = 0.2, epoch: int = 1000) -> Patterns:
     """A row of bits, each on with probability `p`,
-    below its copy rotated left or right: the shifter of Dayan et al. 1995."""
+    below its copy rotated left or right: the shifter of Dayan et al. 1995.
+
+    Patterns have 2 `width` bits; an epoch draws `epoch` of them by their weights.
+    ValueError unless `width` lies between 1 and 16, and `p` within 0 and 1.
+
+    >>> shifts(4).units, len(shifts(4)), shifts(4).epoch
+    (8, 28, 1000)
+    """
     width = _size("width", width, 1, 16)
     p = number(p)
     if not 0 < p < 1:
@@ -86,7 +107,15 @@ def bars(
     side: int = 4, p: float = 0.2, vertical: float = 2 / 3, epoch: int = 1000
 ) -> Patterns:
     """Images of `side` × `side` pixels with bars in one direction,
-    each on with probability `p` (Hinton et al. 1995)."""
+    each on with probability `p` (Hinton et al. 1995).
+
+    An image has vertical bars with probability `vertical`, else horizontal ones; an
+    epoch draws `epoch` images by their weights. ValueError unless `side` lies between 1
+    and 16, `p` within 0 and 1.
+
+    >>> bars(4).units, len(bars(4))
+    (16, 30)
+    """
     side = _size("side", side, 1, 16)
     p, vertical = number(p), number(vertical)
     if not 0 < p < 1 or not 0 <= vertical <= 1:
@@ -128,6 +157,14 @@ DATASETS: dict[str, Callable[[], Patterns]] = {
     **{name: partial(_folk, meter, "train") for name, meter in FOLK.items()},
     **{f"{name}-test": partial(_folk, meter, "test") for name, meter in FOLK.items()},
 }
+"""The small worlds and the folk rhythms by name.
+
+Each is a function without arguments that makes its `Patterns`; `dataset(name)` calls
+it.
+
+>>> DATASETS["bars"]().units
+16
+"""
 
 
 SIZES: dict[str, tuple[int, ...]] = {
@@ -146,5 +183,11 @@ SIZES: dict[str, tuple[int, ...]] = {
 
 
 def dataset(name: str) -> Patterns:
-    "The data set of that name, in the size the book uses."
+    """The data set of that name, in the size the book uses.
+
+    `name` is one of `DATASETS`; ValueError for any other, with the nearest one.
+
+    >>> dataset("heartbeat").units
+    20
+    """
     return named(DATASETS, name, "data set")()

@@ -22,7 +22,18 @@ from ..streams import Stream, draw_order
 # %% ../../nbs/37_engines.ipynb #en-05
 class NotApplicable(ValueError):
     """Why an engine cannot run this machine, protocol, method, rule or optimiser,
-    and what to do instead."""
+    and what to do instead.
+
+    A ValueError, of `train(engine=…)`; the engine "torch" never raises it.
+
+    >>> config, g = TrainConfig(1), torch.Generator().manual_seed(0)
+    >>> try:
+    ...     train(HelmholtzMachine((4, 2)), well_formed(4), config, engine="compiled",
+    ...           allocate=lambda layer, p, u: (u < p).to(p), generator=g)
+    ... except NotApplicable as reason:
+    ...     print("engine='torch'" in str(reason))
+    True
+    """
 
 
 @runtime_checkable

@@ -55,11 +55,18 @@ SCHEMES = {
     "mim": Scheme(FactorialMIM, "MIM, factorial", "#009E73"),
     "categorical": Scheme(CategoricalMIM, "MIM, categorical", "#E69F00", every=5),
 }
+"""The rules of allocation by name, for `scheme`.
 
-# %% ../../nbs/15_comparison.ipynb #13-05b
+Each has what makes it, its label and its colour, and as `every` of how many steps it
+decides one.
+
+>>> SCHEMES["categorical"].label, SCHEMES["categorical"].every
+('MIM, categorical', 5)
+"""
+
 OUTSIDE = re.compile(r"[\w.]+:\w+")  # module:Class
 
-
+# %% ../../nbs/15_comparison.ipynb #13-05b
 def find_scheme(name: str) -> Scheme:
     "A scheme by its name, or a rule from outside by `module:Class`."
     if not OUTSIDE.fullmatch(str(name)):
@@ -71,9 +78,16 @@ def find_scheme(name: str) -> Scheme:
     )
 
 
-def scheme(name: str, **options) -> Rule:
+def scheme(name: str, **options: object) -> Rule:
     """A fresh rule: 'wake-sleep', 'flip' (perturbation), 'mim' (factorial),
-    'categorical' or 'module:Class'; options are its own."""
+    'categorical' or 'module:Class'; options are its own.
+
+    ValueError for an unknown name, with the nearest one, and for an option that the
+    rule does not have.
+
+    >>> scheme("flip", rate=0.05)
+    Flip(rate=0.05)
+    """
     make = find_scheme(name).make
     takes = inspect.signature(make).parameters
     if unknown := [option for option in options if option not in takes]:

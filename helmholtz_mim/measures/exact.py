@@ -28,7 +28,16 @@ def mutual_information(
     layer: BinaryLayer, p: Float[Tensor, "*#replicas states"]
 ) -> Float[Tensor, "*#replicas"]:
     """I(X; Y) in nats between a layer's input, with state probabilities p,
-    and its output."""
+    and its output.
+
+    `p` is `(*replicas, 2**n_in)`. ValueError beyond 2^26 joint states, for another
+    number of input states, and for a layer that is no `BinaryLayer`.
+
+    >>> layer = BinaryLayer(1, 1)
+    >>> layer.weight += 2.0
+    >>> round(mutual_information(layer, torch.tensor([0.5, 0.5])).item(), 4)
+    0.0895
+    """
     check_distributions(p)
     check_binary(layer, instead="use exact_report, which asks any layer for logits")
     check_size(sum(layer.weight.shape[-2:]))
@@ -55,7 +64,22 @@ def exact_report(
     known: tuple[list[Float[Tensor, "*replicas _states"]], ...] | None = None,
 ) -> pd.DataFrame:
     """Exact H, H/max, top, I, KL (nats) of every layer, direction and replica,
-    and the off-support mass at layer 0."""
+    and the off-support mass at layer 0.
+
+    A report for `train(report=…)`, or to call: a long table with columns step, replica,
+    layer (0: the data), direction ("recognition", driven by the data, or "generative",
+    by the prior), measure, value. H/max is the entropy over that of as many fair coins,
+    top the probability of the commonest state, I the information between a layer and
+    the one above, KL that from the other direction (infinite where that never comes),
+    off-support the mass that the machine dreams off the data, KL on support that of the
+    other dreams. ValueError if two neighbouring layers have more than `largest` units
+    together: use `sampled_report`. `known` is what `both_ways` gives, where that is
+    known.
+
+    >>> table = exact_report(HelmholtzMachine((4, 2)), well_formed(4))
+    >>> table[table.measure == "off-support"].value.round(4).tolist()
+    [0.625]
+    """
     check_enumerable(machine, largest)
     patterns = as_patterns(patterns)
     return tidy_frame(
@@ -99,7 +123,13 @@ def clamped_kl(
     log_zero: float = -100.0,
 ) -> Float[Tensor, "*#replicas"]:
     """KL(p ‖ q) with ln 0 replaced by `log_zero`: only to reproduce published numbers;
-    use `kl` otherwise."""
+    use `kl` otherwise.
+
+    `p` and `q` are `(*replicas, states)`. ValueError unless `log_zero` is below 0.
+
+    >>> clamped_kl(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0])).item()
+    100.0
+    """
     check_distributions(p, q)
     if not number(log_zero) < 0:
         raise ValueError(

@@ -40,7 +40,17 @@ def recognise(
     generator: Generator,
 ) -> Layers:
     """What each hidden layer makes of the data, first layer first:
-    bits, or how probable it is that each unit is on."""
+    bits, or how probable it is that each unit is on.
+
+    `x` is `Patterns`, or zeros and ones `(*replicas, batch, units)`. Without `samples`
+    the bits of one pass, otherwise the mean probability over so many; a tensor
+    `(*replicas, batch, units)` for each hidden layer. ValueError for data of another
+    shape.
+
+    >>> machine, g = HelmholtzMachine((8, 4, 2)), torch.Generator().manual_seed(0)
+    >>> [h.shape for h in recognise(machine, well_formed(8), samples=5, generator=g)]
+    [torch.Size([72, 4]), torch.Size([72, 2])]
+    """
     if samples is None:
         return wake(machine, x, generator=generator)[1:]
     check_finite(machine)
@@ -68,7 +78,16 @@ def reconstruct(
     generator: Generator,
 ) -> Float[Tensor, "*replicas batch units"]:
     """How probable it is that each data unit is on, after the way
-    up to a hidden layer and down again."""
+    up to a hidden layer and down again.
+
+    `layer`, from 1, says where to turn back, at the top if left out; `samples` ways are
+    averaged. Probabilities `(*replicas, batch, units)`. ValueError for data of another
+    shape, and for a layer that the machine does not have.
+
+    >>> machine, g = HelmholtzMachine((8, 4, 2)), torch.Generator().manual_seed(0)
+    >>> reconstruct(machine, well_formed(8), layer=1, generator=g).shape
+    torch.Size([72, 8])
+    """
     check_finite(machine)
     x, samples, top = (
         data_layer(machine, x), whole("samples", samples), len(machine.sizes) - 1,
@@ -99,7 +118,17 @@ def exact_completion(
     largest: int = LARGEST,
 ) -> Float[Tensor, "*#replicas batch states"]:
     """p(unknown units | known ones) of each datum by enumeration, for all states of
-    the unknown units in counting order."""
+    the unknown units in counting order.
+
+    `mask` `(units,)` is True where a unit is known, the same for all data; the result
+    is `(*replicas, batch, 2**unknown)`, each row summing to 1. ValueError for masks
+    that differ, and if two neighbouring hidden layers have more than `largest` units
+    together.
+
+    >>> mask = torch.tensor([True, True, True, False])
+    >>> exact_completion(HelmholtzMachine((4, 2)), torch.ones(1, 4), mask).tolist()
+    [[0.5, 0.5]]
+    """
     x, known = _known(machine, x, mask)
     one = known.flatten(0, -2)[0]
     if (known != one).any():
@@ -137,14 +166,33 @@ Move = Callable[..., Layers]  # (machine, z, generator=…): other hidden units 
 def pseudo_gibbs(
     machine: HelmholtzMachine, z: Layers, *, generator: Generator
 ) -> Layers:
-    "Hidden units as recognition tosses them; biased as far as recognition is wrong."
+    """Hidden units as recognition tosses them; biased as far as recognition is wrong.
+
+    A move of `complete_gibbs`: from patterns `z` of all layers, data first, to others
+    with the same data, a tensor `(*replicas, batch, units)` for each layer.
+
+    >>> machine, g = HelmholtzMachine((8, 4)), torch.Generator().manual_seed(0)
+    >>> z = wake(machine, well_formed(8), generator=g)
+    >>> bool((pseudo_gibbs(machine, z, generator=g)[0] == z[0]).all())
+    True
+    """
     return draw(up(machine), z[0], sample, generator)
 
 
 def metropolis(
     machine: HelmholtzMachine, z: Layers, *, generator: Generator
 ) -> Layers:
-    "What recognition tosses, or what was there before: leaves p(z | x) invariant."
+    """What recognition tosses, or what was there before: leaves p(z | x) invariant.
+
+    A move of `complete_gibbs`, and what it takes if no other is given: recognition
+    proposes, and the importance weights decide for each row (Metropolis–Hastings).
+    Arguments and result are those of `pseudo_gibbs`.
+
+    >>> machine, g = HelmholtzMachine((8, 4)), torch.Generator().manual_seed(0)
+    >>> z = wake(machine, well_formed(8), generator=g)
+    >>> metropolis(machine, z, generator=g)[1].shape
+    torch.Size([72, 4])
+    """
     other = draw(up(machine), z[0], sample, generator)
     ratio = (log_importance(machine, other) - log_importance(machine, z)).exp()
     taken = toss(ratio, uniforms(ratio, generator)).bool().unsqueeze(-1)
@@ -154,7 +202,17 @@ def metropolis(
 def gibbs(
     machine: HelmholtzMachine, z: Layers, *, generator: Generator
 ) -> Layers:
-    "Each hidden unit given all others: leaves p(z | x) invariant."
+    """Each hidden unit given all others: leaves p(z | x) invariant.
+
+    A move of `complete_gibbs`: one sweep over all hidden units. Arguments and result
+    are those of `pseudo_gibbs`; ValueError for a machine with layers that are no
+    `BinaryLayer`.
+
+    >>> machine, g = HelmholtzMachine((8, 4)), torch.Generator().manual_seed(0)
+    >>> z = wake(machine, well_formed(8), generator=g)
+    >>> gibbs(machine, z, generator=g)[1].shape
+    torch.Size([72, 4])
+    """
     z = [layer.clone() for layer in z]
     gibbs_(machine, z, 1.0, generator=generator)
     return z
@@ -171,7 +229,18 @@ def complete_gibbs(
     generator: Generator,
 ) -> Float[Tensor, "*replicas batch {count} units"]:
     """Completed patterns at the end of chains: unknown units given the hidden ones,
-    and these by a move given all data units."""
+    and these by a move given all data units.
+
+    `x` and `mask` are those of `complete`; each of `count` completions is the end of a
+    chain of its own of `steps` steps, by `move`: `metropolis`, `gibbs`, or another
+    function (machine, z, generator=…). Returns zeros and ones
+    `(*replicas, batch, count, units)`. ValueError for a mask or data of another shape.
+
+    >>> machine, g = HelmholtzMachine((8, 4)), torch.Generator().manual_seed(0)
+    >>> mask = torch.arange(8) < 4
+    >>> complete_gibbs(machine, torch.ones(1, 8), mask, 3, steps=5, generator=g).shape
+    torch.Size([1, 3, 8])
+    """
     if not callable(move):
         raise ValueError(
             "move is a function that draws hidden units, such "
@@ -220,7 +289,16 @@ def _taken(values: Tensor, which: Tensor) -> Tensor:
 
 # %% ../../nbs/25_inference.ipynb #i-33
 class Completion(NamedTuple):
-    "What the unknown units of each datum may be, given the known ones."
+    """What the unknown units of each datum may be, given the known ones.
+
+    What `complete` returns: `samples` `(*replicas, batch, count, units)`, completed
+    patterns of zeros and ones; `probability` `(*replicas, batch, units)` that a unit is
+    on; `ess` `(*replicas, batch)`, the effective sample size; `log_likelihood`
+    `(*replicas, batch)`, ln p(known units) in nats.
+
+    >>> Completion._fields
+    ('samples', 'probability', 'ess', 'log_likelihood')
+    """
 
     samples: Float[Tensor, "*replicas batch count units"]  # completed patterns
     probability: Float[Tensor, "*replicas batch units"]  # that a unit is on
@@ -238,7 +316,21 @@ def complete(
     fillings: int = 64,  # ways to fill in the others, for recognition to explain
     generator: Generator,
 ) -> Completion:
-    "Unknown units given the known ones, by importance sampling of the hidden ones."
+    """Unknown units given the known ones, by importance sampling of the hidden ones.
+
+    `x` is `Patterns`, or zeros and ones `(*replicas, batch, units)`, whatever where
+    they are unknown; `mask` is True where a unit is known, `(units,)` or shaped as x.
+    Each datum gets `count` completions, from `particles` explanations of its known
+    units, which recognition finds with the others filled in `fillings` times. Returns a
+    `Completion`. ValueError for a mask or data of another shape, and for more particles
+    than memory holds.
+
+    >>> machine, g = HelmholtzMachine((8, 4)), torch.Generator().manual_seed(0)
+    >>> mask = torch.arange(8) < 4
+    >>> found = complete(machine, well_formed(8), mask, 3, particles=100, generator=g)
+    >>> found.samples.shape, found.probability.shape
+    (torch.Size([72, 3, 8]), torch.Size([72, 8]))
+    """
     x, known = _known(machine, x, mask)
     count, particles = whole("count", count), whole("particles", particles)
     fillings, widest = whole("fillings", fillings), max(*machine.sizes, fillings)

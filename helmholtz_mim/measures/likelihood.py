@@ -101,7 +101,18 @@ def log_likelihood(
     *,
     generator: Generator,
 ) -> Float[Tensor, "*#replicas batch"]:
-    "Importance-sampled ln p(x) of each datum, in nats; too low on average."
+    """Importance-sampled ln p(x) of each datum, in nats; too low on average.
+
+    `x` is `Patterns`, or zeros and ones `(*replicas, batch, units)`; the result is
+    `(*replicas, batch)`, float64: ln of the mean of `particles` importance weights
+    `p(x, z) / q(z | x)`, z recognised from x. ValueError for no data, or of other
+    units.
+
+    >>> machine, g = HelmholtzMachine((4, 2)), torch.Generator().manual_seed(0)
+    >>> log_p = log_likelihood(machine, well_formed(4), 10, generator=g)
+    >>> round(log_p[0].exp().item(), 4)  # one in sixteen
+    0.0625
+    """
     return rungs(machine, x, [whole("particles", particles)], generator=generator)[0][0]
 
 
@@ -112,7 +123,17 @@ def effective_sample_size(
     *,
     generator: Generator,
 ) -> Float[Tensor, "*#replicas batch"]:
-    "How many of the particles count, between 1 and all of them, for each datum."
+    """How many of the particles count, between 1 and all of them, for each datum.
+
+    (Σ w)² / Σ w² of the importance weights of `log_likelihood`, whose arguments it
+    takes: `(*replicas, batch)`, float64. Where it is close to 1, one particle is all
+    there is.
+
+    >>> machine, g = HelmholtzMachine((4, 2)), torch.Generator().manual_seed(0)
+    >>> ess = effective_sample_size(machine, well_formed(4), 10, generator=g)
+    >>> round(ess.mean().item(), 4)  # recognition and generation agree
+    10.0
+    """
     return rungs(machine, x, [whole("particles", particles)], generator=generator)[1][0]
 
 # %% ../../nbs/23_likelihood.ipynb #15-13
@@ -120,7 +141,16 @@ def exact_log_likelihood(
     machine: HelmholtzMachine, x: Patterns | Shaped[Tensor, "*#replicas batch units"],
     *, largest: int = LARGEST,
 ) -> Float[Tensor, "*#replicas batch"]:
-    "ln p(x) of each datum by enumeration of the hidden states: nats."
+    """ln p(x) of each datum by enumeration of the hidden states: nats.
+
+    `x` is `Patterns`, or zeros and ones `(*replicas, batch, units)`; the result is
+    `(*replicas, batch)`, float64. ValueError if two neighbouring hidden layers have
+    more than `largest` units together.
+
+    >>> log_p = exact_log_likelihood(HelmholtzMachine((4, 2)), well_formed(4))
+    >>> round(log_p[0].exp().item(), 4)  # one in sixteen
+    0.0625
+    """
     hidden = machine.sizes[1:]
     widest = max(a + b for a, b in zip(hidden, (*hidden[1:], 0)))
     if widest > whole("largest", largest):
@@ -151,7 +181,18 @@ def ladder(
     counts: Sequence[int] = (1, 10, 100, 1000), *, generator: Generator,
 ) -> pd.DataFrame:
     """Log-likelihood by number of particles:
-    nats with low and high (95 % over the data), bits_per_dim, ess, climb."""
+    nats with low and high (95 % over the data), bits_per_dim, ess, climb.
+
+    A table with a row for each number of particles and replica, the mean over patterns
+    by their weights; ess is the effective sample size, climb what the last step added,
+    in nats per decade of particles. Warns where the last climb exceeds 0.3, since the
+    truth is higher then. ValueError for counts that do not rise.
+
+    >>> machine, g = HelmholtzMachine((4, 2)), torch.Generator().manual_seed(0)
+    >>> table = ladder(machine, well_formed(4), (1, 10), generator=g)
+    >>> table.particles.tolist(), table.bits_per_dim.round(4).tolist()
+    ([1, 10], [1.0, 1.0])
+    """
     patterns, counts = as_patterns(patterns), wholes("counts of particles", counts)
     log_mean, ess = (
         values.reshape(len(counts), -1, len(patterns)).cpu()
@@ -227,7 +268,17 @@ def ais_log_likelihood(
     chains: int = 16, steps: int = 100, *, generator: Generator,
 ) -> Float[Tensor, "*#replicas batch"]:
     """ln p(x) by annealing from the prior to the posterior, no recognition involved:
-    nats."""
+    nats.
+
+    Annealed importance sampling (Neal 2001) in `chains` chains for each datum, of
+    `steps` temperatures, with Gibbs sweeps between; `(*replicas, batch)`, float64, too
+    low on average. ValueError for a machine with layers that are no `BinaryLayer`.
+
+    >>> machine, g = HelmholtzMachine((4, 2)), torch.Generator().manual_seed(0)
+    >>> log_p = ais_log_likelihood(machine, well_formed(4), 2, 5, generator=g)
+    >>> round(log_p.exp().mean().item(), 4)
+    0.0625
+    """
     chains, steps, x = whole("chains", chains), whole("steps", steps), _data(machine, x)
     check_memory(
         f"annealing in {chains} chains and {steps} steps",
@@ -257,7 +308,20 @@ def _anneal(machine, x, chains, steps, generator):
 # %% ../../nbs/23_likelihood.ipynb #15-48b
 class EarlyStopping:
     """For `train(stop=…)`: end after `patience` reports without a
-    better likelihood of validation data; keep the best weights."""
+    better likelihood of validation data; keep the best weights.
+
+    `x` is validation data, `Patterns` or zeros and ones; each report's likelihood is
+    estimated with `particles` particles and always the same `seed`. `scores` has their
+    means so far, in nats; `restore_` puts the best weights into a machine, and is a
+    ValueError before the first report.
+
+    >>> data, machine = well_formed(6), HelmholtzMachine((6, 3))
+    >>> stop = EarlyStopping(data, patience=1)
+    >>> config, g = TrainConfig(4, report_every=2), torch.Generator().manual_seed(0)
+    >>> table = train(machine, data, config, stop=stop, generator=g)
+    >>> stop.restore_(machine) is machine
+    True
+    """
 
     def __init__(
         self, x: Patterns | Shaped[Tensor, "*replicas batch units"], patience: int = 5,

@@ -211,7 +211,20 @@ def sampled_report(
     generator: torch.Generator,
 ) -> pd.DataFrame:
     """Bounds on H and I, units at work, and the ELBO by layers (nats);
-    each measure is followed by ±, half its 95 % interval."""
+    each measure is followed by ±, half its 95 % interval.
+
+    For machines too wide to enumerate: a long table with the columns of `exact_report`,
+    from `samples` patterns upward and as many downward; `intervals` turns ± into low
+    and high. "active" units respond to what is below, "dead", "saturated" and
+    "duplicate" ones are always off, always on, or like another; "KL in ELBO" is what a
+    layer pays. ValueError below 80 samples, and for patterns of other units. In
+    training, give `functools.partial(sampled_report, generator=g)`.
+
+    >>> machine, g = HelmholtzMachine((8, 4)), torch.Generator().manual_seed(0)
+    >>> table = sampled_report(machine, well_formed(8), samples=80, generator=g)
+    >>> {"ELBO", "ELBO ±", "dead"} <= set(table.measure)
+    True
+    """
     check_finite(machine)
     check_generator(generator)
     patterns, samples = as_patterns(patterns), whole("samples", samples)

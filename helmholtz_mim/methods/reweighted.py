@@ -18,7 +18,16 @@ from .wake_sleep import Phase, WakeSleep
 def log_importance(
     machine: HelmholtzMachine, z: list[Float[Tensor, "*replicas batch _units"]]
 ) -> Float[Tensor, "*replicas batch"]:
-    "ln p(x, z) − ln q(z | x) of waking patterns, in nats."
+    """ln p(x, z) − ln q(z | x) of waking patterns, in nats.
+
+    `z` is what `wake` returns, and the result `(*replicas, batch)`. ValueError if z has
+    not as many layers as the machine.
+
+    >>> z = [torch.ones(1, 4), torch.ones(1, 2)]
+    >>> log_w = log_importance(HelmholtzMachine((4, 2)), z)
+    >>> round(log_w.exp().item(), 4)  # 2^-6 / 2^-2
+    0.0625
+    """
     return log_prob(down(machine), z) - log_prob(up(machine), z)
 
 
@@ -26,7 +35,15 @@ def importance(
     log_w: Float[Tensor, "*replicas batch"], particles: int
 ) -> Float[Tensor, "*replicas batch"]:
     """Weights of all rows, normalised *for each
-    datum* and divided by the number of data."""
+    datum* and divided by the number of data.
+
+    `log_w` `(*replicas, batch)` are log-weights, of `particles` rows in a row for each
+    datum; the result is shaped as they are, and sums to 1. ValueError if the rows are
+    not in such groups.
+
+    >>> importance(torch.tensor([0.0, 0.0, 5.0, 5.0]), particles=2).tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
     particles, kind = whole("particles", particles), getattr(log_w, "shape", ())
     if (
         not isinstance(log_w, Tensor)
@@ -45,7 +62,15 @@ def importance(
 # %% ../../nbs/24_reweighted.ipynb #16-09
 @dataclass(frozen=True)
 class Reweighted(WakeSleep):
-    "Reweighted wake-sleep (Bornschein & Bengio 2015)."
+    """Reweighted wake-sleep (Bornschein & Bengio 2015).
+
+    For `train(method=…)`: `particles` samples for each datum, weighted by their
+    importance; `recognition` learns from dreams ("sleep"), from those samples ("wake"),
+    or from "both". ValueError for other options.
+
+    >>> Reweighted(particles=10, recognition="wake").dreams
+    False
+    """
 
     particles: int = 5  # samples per datum, weighted by importance
     # what recognition learns from: "sleep", "wake" or "both"

@@ -55,7 +55,15 @@ class Phase:
 
 @dataclass(frozen=True)
 class WakeSleep:
-    "The wake-sleep algorithm (Hinton, Dayan, Frey & Neal 1995)."
+    """The wake-sleep algorithm (Hinton, Dayan, Frey & Neal 1995).
+
+    For `train(method=…)`, which takes it if no other is given: with each batch the
+    generative network learns from waking patterns, and recognition from as many dreams
+    as the protocol says. Other algorithms inherit from it, and write `step_`.
+
+    >>> WakeSleep().particles, WakeSleep().dreams
+    (1, True)
+    """
 
     particles = 1  # patterns for each datum
     dreams = True  # whether there is a night

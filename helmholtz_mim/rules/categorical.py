@@ -177,7 +177,21 @@ WIDEST_TABLE = 16  # a table of 2**16 states per layer and replica is half a meg
 
 class CategoricalMIM(Estimated):
     """Allocate the state that adds most information,
-    found among all states of the layer (Liu 2025, the exact form)."""
+    found among all states of the layer (Liu 2025, the exact form).
+
+    For `train(allocate=…)`; it remembers a machine: make a new rule for a new one.
+    `share` is that of the categorical entropy in H(Y), the rest is factorial. A finite
+    `sharpness` samples the state, the better the likelier. `epsilon` is the relative
+    step size, in (0, 1), estimated from the learning rate if left out, after every
+    `estimate_every` data. ValueError for other options, and in training for a layer of
+    more than 16 units.
+
+    >>> rule, config = CategoricalMIM(), TrainConfig(2, every=5)
+    >>> table = train(HelmholtzMachine((6, 3)), well_formed(6), config, allocate=rule,
+    ...               generator=torch.Generator().manual_seed(0))
+    >>> rule.recall(1).table.shape  # how often each state of layer 1 was used
+    torch.Size([8])
+    """
 
     def __init__(
         self,

@@ -28,7 +28,21 @@ Threshold = Callable[[Tensor], Tensor]
 
 class FactorialMIM(Estimated):
     """Every unit fires iff it is likelier to fire than usual:
-    MIM with a factorial entropy (Liu 2025, the MNIST form)."""
+    MIM with a factorial entropy (Liu 2025, the MNIST form).
+
+    For `train(allocate=…)`; it remembers a machine: make a new rule for a new one.
+    `alpha` weighs the evidence, `beta` habit: both infinite, or both finite, and then
+    units toss by α logit p − β logit t. What is usual is remembered, and follows each
+    pattern by `epsilon`; with None it is estimated afresh every `estimate_every` data.
+    Or `threshold` finds it from probabilities `(..., batch, units)` of the batch at
+    hand. ValueError for other options.
+
+    >>> rule, config = FactorialMIM(), TrainConfig(2, every=5)
+    >>> table = train(HelmholtzMachine((6, 3)), well_formed(6), config, allocate=rule,
+    ...               generator=torch.Generator().manual_seed(0))
+    >>> rule.recall(1).usual.shape  # how often each unit of layer 1 is on
+    torch.Size([3])
+    """
 
     def __init__(
         self,

@@ -17,7 +17,13 @@ from ..rule import Kernel, Rule
 @dataclass(frozen=True)
 class Flip(Rule):
     """Random perturbation: every sampled bit is flipped with probability `rate`,
-    the control of Liu (2025)."""
+    the control of Liu (2025).
+
+    For `train(allocate=…)`. ValueError unless the rate lies between 0 and 1.
+
+    >>> Flip(1.0)(1, torch.ones(1, 3), torch.zeros(1, 3) + 0.5)  # certain bits, flipped
+    tensor([[0., 0., 0.]])
+    """
 
     rate: float = 0.25
 
