@@ -8,7 +8,9 @@ from setuptools import find_packages, setup
 parser = ConfigParser(delimiters=["="], interpolation=None)
 parser.read("settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
-book, dev = cfg["book_requirements"].split(), cfg["dev_requirements"].split()
+extras = {name: cfg[f"{name}_requirements"].split() for name in ("interactive", "images", "book", "dev")}
+extras["book"] += extras["interactive"] + extras["images"]
+extras["dev"] += extras["book"]
 
 setup(
     name=cfg["lib_name"],
@@ -32,7 +34,7 @@ setup(
     package_data={"helmholtz_mim": ["py.typed", "interactive/js/*", "data/*.csv"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={"book": book, "dev": book + dev},
+    extras_require=extras,
     entry_points={
         "console_scripts": ["helmholtz-mim = helmholtz_mim.__main__:main"],
         "nbdev": ["helmholtz_mim = helmholtz_mim._modidx:d"],

@@ -95,9 +95,9 @@ def over_replicas(history: pd.DataFrame) -> pd.DataFrame:
     and replicas; a single replica has no interval, which then is NaN. ValueError if
     the table is no history. Student's t, as in `mean_interval`.
 
-    >>> one = tidy_frame([("recognition", 1, "H", torch.tensor([3.2, 3.4]))])
-    >>> over_replicas(one)[["mean", "replicas"]].round(3).values.tolist()
-    [[3.3, 2.0]]
+    >>> machines = HelmholtzMachine((4, 2), replicas=3)
+    >>> over_replicas(exact_report(machines, well_formed(4))).replicas.unique().tolist()
+    [3]
     """
     if not isinstance(history, pd.DataFrame) or "replica" not in history:
         raise ValueError(

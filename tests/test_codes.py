@@ -1,5 +1,7 @@
 """Reports on codes whose truth is known: what intervals hold, what is refused, and what is not loaded."""
 
+import doctest
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -12,7 +14,7 @@ import pytest
 import helmholtz_mim
 from helmholtz_mim import collapse_report, plot_codes, verdict
 from helmholtz_mim.cli import main
-from helmholtz_mim.measures import codes as module
+from helmholtz_mim.measures.counts import grassberger
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -54,7 +56,20 @@ def test_grassberger_numbers():
     from scipy.special import psi
 
     n = np.arange(1, 400)
-    assert np.allclose(module.grassberger(399)[1:], psi(n) + (-1.0) ** n / 2 * (psi((n + 1) / 2) - psi(n / 2)))
+    assert np.allclose(grassberger(399)[1:], psi(n) + (-1.0) ** n / 2 * (psi((n + 1) / 2) - psi(n / 2)))
+
+
+def test_a_new_code_has_a_chance_not_below_zero():
+    """Where every code has been seen twice, the interval of its estimate would reach below."""
+    new = whole(collapse_report(np.arange(80) // 2, sizes=64), "new")
+    assert new.value == new.low == 0 < new.high < 0.5
+
+
+def test_the_examples_of_the_docstrings_hold(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    examples = doctest.DocTestFinder().find(importlib.import_module("helmholtz_mim.measures.codes"))
+    ran = [doctest.DocTestRunner().run(example) for example in examples if example.examples]
+    assert len(ran) == 3 and sum(run.attempted for run in ran) == 5 and not any(run.failed for run in ran)
 
 
 def test_rows_in_any_order_are_counted_alike(rng):

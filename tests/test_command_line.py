@@ -312,7 +312,7 @@ def test_digits_without_scikit_learn_name_a_command_that_works(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "sklearn"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    assert refusal("train --data digits --epochs 1".split()).endswith("pip install scikit-learn")
+    assert refusal("train --data digits --epochs 1".split()).endswith("pip install 'helmholtz_mim[images]'")
 
 
 def test_letters_that_a_terminal_lacks_are_escaped(folder, monkeypatch):

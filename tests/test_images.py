@@ -321,7 +321,7 @@ def test_small_digits():
 
 def test_without_scikit_learn_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match="pip install scikit-learn"):
+    with pytest.raises(ImportError, match=r"pip install 'helmholtz_mim\[images\]'$"):
         digits()
 
 

@@ -224,14 +224,20 @@ def test_imports_are_noticed(tmp_path, monkeypatch):
     assert sorted(ours(tmp_path / "rules/one.py")) == ["", "cli", "figures", "layers", "rules.two", "training"]
 
 
-def test_what_is_imported_is_required():
+def requirements(lists):
+    """The lowest version of each package in those lists of settings.ini."""
     settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
-    required = " ".join(re.findall(r"^(?:book_)?requirements = (.*)", settings, re.M)).split()
-    lowest = dict(item.split(">=") for item in required)
+    return dict(item.split(">=") for line in re.findall(rf"^{lists} = (.*)", settings, re.M) for item in line.split())
+
+
+def test_what_is_imported_is_required():
+    """What not everybody installs is not imported but borrowed."""
+    lowest = requirements(r"requirements")
     trees = [ast.parse(p.read_text(encoding="utf-8")) for p in MODULES]
     names = {m.split(".")[0] for tree in trees for m in imported(tree)} - {*sys.stdlib_module_names, "helmholtz_mim"}
-    assert "numpy" in names and {{"PIL": "pillow", "sklearn": "scikit-learn"}.get(n, n) for n in names} <= lowest.keys()
-    assert all(version.count(".") == 2 for version in lowest.values()), "`make oldest` installs exactly these"
+    assert "numpy" in names and {{"PIL": "pillow"}.get(n, n) for n in names} <= lowest.keys()
+    every = requirements(r"(?:(?:interactive|images|book)_)?requirements")
+    assert all(version.count(".") == 2 for version in every.values()), "`make oldest` installs exactly these"
 
 
 @each_module

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from ..patterns import Patterns
-from ..arguments import named, number, real_numbers, shown, wholes
+from ..arguments import borrowed, named, number, real_numbers, shown
+from ..arguments import wholes
 from ..files import file_path
 from ..layers import bernoulli
 
@@ -38,13 +39,8 @@ def grey_digits(
     >>> grey.shape[1], labels.unique().tolist()
     (64, [3, 7])
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "the 8 × 8 digits come with scikit-learn: pip install scikit-learn"
-        ) from error
-    images, labels = load_digits(return_X_y=True)
+    source = borrowed("sklearn.datasets", "reading the 8 × 8 digits")
+    images, labels = source.load_digits(return_X_y=True)
     return _shown(torch.from_numpy(images), torch.from_numpy(labels), digits, levels=16)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import torch
 
+from ..arguments import borrowed
 from ..data.worlds import SIZES, well_formed
 from .page import Interactive, Picture, image_tag, packed
 from .page import small_png
@@ -293,13 +294,12 @@ def latent_switches(
 def album(pictures: dict[str, Picture], control: Callable, label: str = ""):
     """Pictures in one place, chosen by their names with a control of ipywidgets,
     such as `SelectionSlider` or `ToggleButtons`."""
-    from ipywidgets import HTML, Stack, VBox, jslink
-
+    widgets = borrowed("ipywidgets", "an album of pictures")
     pages = [
-        HTML(image_tag(small_png(picture), f"{label} {name}".strip()))
+        widgets.HTML(image_tag(small_png(picture), f"{label} {name}".strip()))
         for name, picture in pictures.items()
     ]
     chosen = control(options=list(pictures), index=0, description=label)
-    stack = Stack(pages, selected_index=0)
-    jslink((chosen, "index"), (stack, "selected_index"))
-    return VBox([chosen, stack])
+    stack = widgets.Stack(pages, selected_index=0)
+    widgets.jslink((chosen, "index"), (stack, "selected_index"))
+    return widgets.VBox([chosen, stack])

@@ -19,6 +19,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ..arguments import borrowed
+
 # %% ../../nbs/52_interactive.ipynb #b-04
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.M)
 EXPORT = "export default { render };\n"
@@ -146,23 +148,22 @@ class Interactive:
     def live(self):
         """The figure as a widget: some traits move it, and Python may set them;
         the others are its state and what it computes."""
-        import anywidget
-        from traitlets import Any
-
+        any_value = borrowed("traitlets", "a live figure").Any
+        widgets = borrowed("anywidget", "a live figure")
         shared = traits(self.name)
         values = {
             **dict.fromkeys([*shared["moves"], *shared["computes"]]),
             **self.model,
         }
         fields = {
-            name: Any(v, read_only=name not in shared["moves"]).tag(sync=True)
+            name: any_value(v, read_only=name not in shared["moves"]).tag(sync=True)
             for name, v in values.items()
         }
         more = {
             "_esm": bundle(self.name),
             "__setattr__": _set_known(list(shared["moves"])),
         }
-        return type(self.name, (anywidget.AnyWidget,), {**more, **fields})()
+        return type(self.name, (widgets.AnyWidget,), {**more, **fields})()
 
     def value(self, name: str):
         "What the figure shows or has computed, by the name of its trait."

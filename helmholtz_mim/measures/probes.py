@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float, Int, Shaped
 import torch
 from torch import Tensor
 
-from ..arguments import check_generator, whole
+from ..arguments import borrowed, check_generator, whole
 from ..layers import bernoulli
 from ..machine import HelmholtzMachine
 from .inference import recognise
-from .quality import Classifier, borrowed, hamming
+from .quality import Classifier, hamming
 
 # %% ../../nbs/28_probes.ipynb #pb-07
 def linear_probe(
@@ -25,7 +25,8 @@ def linear_probe(
     unseen_labels: Int[Tensor, " unseen"],
 ) -> Bool[Tensor, " unseen"]:
     "Which unseen labels a logistic regression names, which has learned from seen ones."
-    probe = borrowed("linear_model").LogisticRegression(max_iter=5000)
+    linear = borrowed("sklearn.linear_model", "probing codes")
+    probe = linear.LogisticRegression(max_iter=5000)
     probe.fit(codes.double().numpy(), labels.numpy())
     return torch.from_numpy(probe.predict(unseen.double().numpy())) == unseen_labels
 
