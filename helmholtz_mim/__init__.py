@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from helmholtz_mim.checkpoint import Checkpoint
     from helmholtz_mim.data.images import binarise, digits, grey_digits, grey_mnist, mnist
     from helmholtz_mim.data.rhythms import folk_rhythms
+    from helmholtz_mim.data.sources import Source, patterns_of, read_gaps
     from helmholtz_mim.data.worlds import DATASETS, bars, dataset, heartbeat, shifts, well_formed
     from helmholtz_mim.engines.reference import NotApplicable
     from helmholtz_mim.experiments.comparison import SCHEMES, scheme
@@ -60,14 +61,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Adam", "BinaryLayer", "CategoricalMIM", "Checkpoint", "Completion", "DATASETS", "ENGINES", "EarlyStopping",
     "FactorialMIM", "Flip", "HelmholtzMachine", "Interrupted", "Kernel", "NotApplicable", "Optimizer", "Patterns",
-    "Phases", "Reweighted", "Rule", "SCHEMES", "SGD", "Stream", "TrainConfig", "WakeSleep", "ais_log_likelihood",
-    "bars", "bernoulli", "binarise", "channel", "clamped_kl", "collapse_report", "complete", "complete_gibbs",
-    "dataset", "digits", "down", "downward", "draw", "dream", "effective_sample_size", "encode", "entropy",
-    "exact_completion", "exact_log_likelihood", "exact_report", "folk_rhythms", "gibbs", "grey_digits", "grey_mnist",
-    "heartbeat", "importance", "intervals", "kl", "ladder", "learn_generative_", "learn_recognition_", "load",
-    "log_importance", "log_likelihood", "log_prob", "losses", "metropolis", "mnist", "mutual_information",
-    "over_replicas", "plot_codes", "pseudo_gibbs", "recognise", "reconstruct", "sample", "sampled_report", "save",
-    "scheme", "shifts", "states", "teach_", "train", "up", "upward", "verdict", "wake", "well_formed",
+    "Phases", "Reweighted", "Rule", "SCHEMES", "SGD", "Source", "Stream", "TrainConfig", "WakeSleep",
+    "ais_log_likelihood", "bars", "bernoulli", "binarise", "channel", "clamped_kl", "collapse_report", "complete",
+    "complete_gibbs", "dataset", "digits", "down", "downward", "draw", "dream", "effective_sample_size", "encode",
+    "entropy", "exact_completion", "exact_log_likelihood", "exact_report", "folk_rhythms", "gibbs", "grey_digits",
+    "grey_mnist", "heartbeat", "importance", "intervals", "kl", "ladder", "learn_generative_", "learn_recognition_",
+    "load", "log_importance", "log_likelihood", "log_prob", "losses", "metropolis", "mnist", "mutual_information",
+    "over_replicas", "patterns_of", "plot_codes", "pseudo_gibbs", "read_gaps", "recognise", "reconstruct", "sample",
+    "sampled_report", "save", "scheme", "shifts", "states", "teach_", "train", "up", "upward", "verdict", "wake",
+    "well_formed",
 ]  # fmt: skip
 
 _HOMES = {
@@ -75,6 +77,7 @@ _HOMES = {
     "checkpoint": "Checkpoint",
     "data.images": "binarise digits grey_digits grey_mnist mnist",
     "data.rhythms": "folk_rhythms",
+    "data.sources": "Source patterns_of read_gaps",
     "data.worlds": "DATASETS bars dataset heartbeat shifts well_formed",
     "engines.reference": "NotApplicable",
     "experiments.comparison": "SCHEMES scheme",

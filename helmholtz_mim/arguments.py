@@ -105,6 +105,7 @@ EXTRAS = {
     "ipywidgets": ("ipywidgets", "interactive"),
     "traitlets": ("traitlets", "interactive"),
     "sklearn": ("scikit-learn", "images"),
+    "pyarrow": ("pyarrow", "parquet"),
 }  # for each package that may be missing its name for pip, and the extra it is in
 
 

@@ -17,7 +17,8 @@ import tyro
 
 from .training import Interrupted
 from .commands.training import Train
-from .commands.answers import Report, Evaluate, Sample, Diagnose
+from .commands.answers import Report, Evaluate, Diagnose
+from .commands.inference import Sample, Encode, Reconstruct, Complete
 from .commands.book import Compare, Table, Figure
 
 # %% ../nbs/50_command_line.ipynb #20-17
@@ -27,6 +28,9 @@ Command = (
     | Annotated[Figure, tyro.conf.subcommand("figure")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
+    | Annotated[Encode, tyro.conf.subcommand("encode")]
+    | Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
+    | Annotated[Complete, tyro.conf.subcommand("complete")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Table, tyro.conf.subcommand("table")]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]

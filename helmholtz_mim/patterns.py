@@ -4,11 +4,14 @@
 __all__ = ['Patterns', 'as_patterns', 'as_table']
 
 # %% ../nbs/02_patterns.ipynb #p-02
+import os
+
 from jaxtyping import Float, Shaped
 import torch
 from torch import Tensor
 
-from .arguments import binary, check_memory, real_numbers, whole
+from .arguments import binary, check_generator, check_memory, imported
+from .arguments import number, real_numbers, shown, whole
 
 # %% ../nbs/02_patterns.ipynb #02-05
 class Patterns:
@@ -52,6 +55,54 @@ class Patterns:
         self.weights = weights / weights.sum()
         self.epoch = len(self) if epoch is None else whole("epoch", epoch)
         check_memory(f"an epoch of {self.epoch} patterns", self.epoch)
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike,  # .csv (-: standard input), .npy, .npz or .parquet
+        *,
+        threshold: float | None = None,  # a unit is on above it; bits if left out
+        weights: str | None = None,  # the column of weights, if its name is another
+        split: str | None = None,  # the column that says which part a row belongs to
+        part: str | None = None,  # train or test; all rows if left out
+        epoch: int | None = None,
+    ) -> "Patterns":
+        "Patterns from a file, a row each; every mistake in it is named by its place."
+        read = imported("helmholtz_mim.data.sources:read_patterns", "reader of files")
+        return read(
+            path, threshold=threshold, weights=weights, split=split, part=part,
+            epoch=epoch,
+        )
+
+    def split(
+        self,
+        share: float,  # of the rows, for the first part
+        *,
+        distinct: bool = False,  # equal patterns stay together, and are shared out
+        generator: torch.Generator,
+    ) -> tuple["Patterns", "Patterns"]:
+        """Two parts that have no row in common, drawn at random,
+        each with its share of the epoch."""
+        check_generator(generator)
+        group = torch.arange(len(self))
+        if distinct:
+            group = self.bits.unique(dim=0, return_inverse=True)[1]
+        count = int(group.max()) + 1
+        first = number(share) * count
+        if not 0.5 < first < count - 0.5:
+            things = "distinct patterns" if distinct else "rows"
+            raise ValueError(
+                "a split takes a share between 0 and 1 that leaves some of the "
+                f"{count} {things} on either side, not {shown(share)}"
+            )
+        order = torch.randperm(count, generator=generator)
+        inside = torch.isin(group, order[: round(first)])
+        return self._rows(inside), self._rows(~inside)
+
+    def _rows(self, which: Tensor) -> "Patterns":
+        weights = self.weights[which]
+        epoch = max(1, round(self.epoch * weights.sum().item()))
+        return Patterns(self.bits[which], weights, epoch)
 
     def __len__(self) -> int:
         return len(self.bits)

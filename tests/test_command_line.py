@@ -12,6 +12,7 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -357,18 +358,32 @@ WORDS += ["torch", "compiled", "batched", "exact", "losses", "worlds", "static"]
 PATHS = ["good", "half", "damaged", "empty", "text", "folder", "absent", "unnamed", "new"]
 PATHS += ["", "good/below", "\udcff", "x" * 300, "a\0b", "/dev/full"]
 ANY = st.sampled_from(NUMBERS + WORDS + PATHS)
+PLACES = ["new/rows.csv", "new/rows.npy", "new/rows.png", *PATHS]
+OF_DATA = {
+    "data": [*WORDS, "table.csv", "gaps.csv", "two.npz", "two.npz:a"],
+    "threshold": NUMBERS, "weights": WORDS, "split": [*NUMBERS, *WORDS, "0.5"],
+}  # fmt: skip
 OPTIONS = {
     "train": {
+        **OF_DATA,
         **dict.fromkeys("seeds seed epochs batch dreams lr every report-every scale checkpoint-minutes".split(), NUMBERS),
         **dict.fromkeys("scheme engine measure".split(), WORDS),
-        "data": ["bars", "digits", "well-formed-", *WORDS],
+        "data": ["bars", "digits", "well-formed-", "table.csv", *WORDS],
         "sizes": ["16 2", "16 3 2", "16 0", "16 x", "12", "5 3", "16 -3", f"16 {10**12}", f"16 {2**63}", "16 30 2", ""],
         "out": PATHS,
         "bias": None, "force": None, "resume": None,
     },
-    "report": {"data": WORDS},
-    "evaluate": {"data": WORDS, **dict.fromkeys("particles count seed".split(), NUMBERS)},
-    "sample": {"out": PATHS, "force": None, **dict.fromkeys("count replica seed".split(), NUMBERS)},
+    "report": {**OF_DATA, **dict.fromkeys("samples seed".split(), NUMBERS)},
+    "evaluate": {**OF_DATA, **dict.fromkeys("particles count seed".split(), NUMBERS)},
+    "sample": {"out": PLACES, "given": PATHS, "force": None, **dict.fromkeys("count replica seed".split(), NUMBERS)},
+    "encode": {**OF_DATA, "to": PLACES, "force": None, **dict.fromkeys("layer passes replica seed".split(), NUMBERS)},
+    "reconstruct": {**OF_DATA, "to": PLACES, "force": None, **dict.fromkeys("layer passes replica seed".split(), NUMBERS)},
+    "complete": {
+        **OF_DATA, "to": PLACES, "force": None, "probabilities": None,
+        **dict.fromkeys("hide count particles steps replica seed".split(), NUMBERS),
+        "by": ["importance", "exact", "gibbs", *WORDS],
+    },
+    "diagnose": {"to": PLACES, "inputs": PATHS, "force": None, "logits": None, **dict.fromkeys("sizes prior".split(), NUMBERS)},
     "compare": {"out": PATHS, "resume": None, "no-resume": None, **dict.fromkeys("seeds pretrain epochs".split(), NUMBERS)},
     "table": {"out": PATHS, "seeds": NUMBERS, "no-resume": None},
     "figure": {"out": PATHS, "results": PATHS, "seeds": NUMBERS, "force": None},
@@ -376,6 +391,8 @@ OPTIONS = {
 SMALL = {
     "train": "--data bars --sizes 16 2 --epochs 1 --seeds 1 --out new",
     "report": "good", "evaluate": "good --particles 2 --count 3", "sample": "good --count 2 --out new/dreams.png",
+    "encode": "good --to new/codes.csv", "reconstruct": "good --to new/rows.npy", "diagnose": "table.csv",
+    "complete": "good --data gaps.csv --to new/rows.csv --particles 9",
     "compare": "--seeds 2 --pretrain 1 --epochs 1 --out new", "table": "worlds --out new", "figure": "1 --out new",
 }  # fmt: skip
 
@@ -385,7 +402,7 @@ def lines(draw):
     """A command that works and is small, with options changed to good ones, bad ones and nonsense."""
     command = draw(st.sampled_from(list(OPTIONS)))
     words = SMALL[command].split()
-    if command in ("report", "evaluate", "sample") and draw(st.booleans()):
+    if command in ("report", "evaluate", "sample", "encode", "reconstruct", "complete", "diagnose") and draw(st.booleans()):
         words[0] = draw(st.sampled_from(PATHS))
     if command in ("table", "figure") and draw(st.booleans()):
         words[0] = draw(st.sampled_from([*WORDS, "4", "5", "collapse"]))
@@ -414,6 +431,9 @@ def small_world(folder, monkeypatch):
     Path("text").write_text("something else")
     Path("empty").touch()
     Path("folder").mkdir()
+    Path("table.csv").write_text("\n".join([",".join("01" * 8)] * 40))
+    Path("gaps.csv").write_text(",".join("01" * 7) + ",,?\n" + ",".join("01" * 8))
+    np.savez("two.npz", a=np.eye(16), b=np.eye(2))
     matplotlib.use("Agg")
     monkeypatch.setattr(book, "dynamics", partial(comparison.dynamics, processes=1))
     monkeypatch.setattr(book, "TABLES", dict.fromkeys(book.TABLES, tiny_table))

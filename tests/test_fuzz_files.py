@@ -1,9 +1,11 @@
 """Every file that the package writes or reads, whole and after an accident: what was in it, or a sentence, and never anything else."""
 
 import gzip
+import io
 import math
 import os
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,7 @@ from helmholtz_mim.checkpoint import Checkpoint
 from helmholtz_mim.experiments.comparison import Run
 from helmholtz_mim.data.images import read_idx
 from helmholtz_mim.store import Store
+from helmholtz_mim.reading import read_table
 
 pytestmark = pytest.mark.usefixtures("single_precision")
 
@@ -145,3 +148,57 @@ def test_mnist_that_is_not_here(split, binarise, threshold, chosen, torn, place)
         (place / name).write_bytes(torn)
     assert attempt(hm.grey_mnist, split, digits=chosen, download=False) is REFUSED
     assert attempt(hm.mnist, split, binarise, threshold=threshold, digits=chosen, generator=seeded(), download=False) is REFUSED
+
+
+# Tables of one's own
+
+LETTERS = st.sampled_from("01,\n\"';.-?e aN\t\r")
+
+
+@cases(few=40, many=20_000, text=st.text(LETTERS, max_size=30) | st.binary(max_size=30), kind=st.sampled_from([".csv", ".npy", ".npz"]))
+def test_any_text_as_a_table(place, text, kind):
+    path = place / f"mine{kind}"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    found = attempt(hm.Patterns.read, path)
+    if found is not REFUSED:
+        table = read_table(path)
+        assert len(found) == len(table) and np.array_equal(found.bits, table.to_numpy(float))
+
+
+@cases(bits=tables(), kind=st.sampled_from([".csv", ".npy", ".npz"]), seed=seeds)
+def test_damaged_tables(place, bits, kind, seed):
+    path, array = place / f"mine{kind}", np.asarray(bits)
+    if kind == ".csv":
+        pd.DataFrame(array if array.ndim == 2 else [[]]).add_prefix("x").to_csv(path, index=False)
+    else:
+        (np.save if kind == ".npy" else np.savez)(path, array)
+    assert attempt(hm.Patterns.read, path) is REFUSED or plain(bits) is not None
+    path.write_bytes(mutated(path.read_bytes(), random.Random(seed)))
+    attempt(hm.Patterns.read, path)
+    attempt(hm.read_gaps, path)
+
+
+@cases(
+    data=rarely(st.sampled_from(["bars", "heartbeat", "mine.csv", "folk-3-4"])),
+    threshold=rarely(st.none()),
+    split=rarely(st.none() | st.floats(0, 1)),
+    seed=rarely(st.integers(0, 9)),
+)
+def test_sources(place, monkeypatch, data, threshold, split, seed):
+    monkeypatch.chdir(place)
+    Path("mine.csv").write_text("0,1\n1,1\n0,0\n")
+    source = hm.Source(data, threshold, None, split, seed)
+    seen, unseen, whole = (attempt(part) for part in (source.patterns, source.held_out, source.everything))
+    assert whole is REFUSED or torch.equal(whole.bits, hm.patterns_of(data).bits)
+    if seen is not REFUSED and isinstance(split, float):
+        assert len(seen) + len(unseen) == len(whole)
+
+
+@cases(path=rarely(st.sampled_from(["mine.csv", "mine.npy", "-"]), whatever), threshold=rarely(st.none()), weights=rarely(st.none()))
+def test_gaps(place, monkeypatch, path, threshold, weights):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("0,-1\n"))
+    Path("mine.csv").write_text("0,1\n1,\n0,0\n")
+    np.save("mine.npy", np.array([[0, np.nan, 1]]))
+    gaps = attempt(hm.read_gaps, path, threshold=threshold, weights=weights)
+    assert gaps is REFUSED or (gaps.known.shape == gaps.bits.shape and (~gaps.known).sum() == 1)

@@ -24,6 +24,7 @@ from helmholtz_mim.interactive.gallery import album
 from helmholtz_mim.interactive.page import Interactive
 from helmholtz_mim.measures.probes import linear_probe
 from helmholtz_mim.measures.quality import Classifier, neighbours
+from helmholtz_mim.reading import _parquet
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ["settings.ini", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "helmholtz_mim"]
@@ -154,6 +155,7 @@ BORROWED = {
     "anywidget": lambda: Interactive("coin", {"p": 0.5}, alt="a coin").live,
     "ipywidgets": lambda: album({}, None),
     "traitlets": lambda: Interactive("coin", {"p": 0.5}, alt="a coin").live,
+    "pyarrow": lambda: _parquet(Path("mine.parquet")),
     "sklearn.datasets": grey_digits,
     "sklearn.linear_model": lambda: linear_probe(bits, labels, bits, labels),
     "sklearn.neighbors": lambda: neighbours(bits, bits),
