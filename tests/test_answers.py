@@ -252,7 +252,7 @@ WRONG = {
     "diagnose mine.csv": "has 'train' in row 1, column 'part'",
     "diagnose absent.npy": "there is no file absent.npy",
     "diagnose small": "data are read from .csv, .npy, .npz, .parquet",
-    "train --data mine.csv --split part --epochs 1": "mine.csv is a file of yours: say how many units each layer has",
+    "train --data mine.csv --split part --epochs 1": "the book has no machine for mine.csv: say how many units each layer has",
     "train --data mine.csv --split part --sizes 5 2 --epochs 1": "data layer has 5 units, the patterns have 4",
     "train --data mine.csv --sizes 4 2 --epochs 1": "column 'part': leave out columns that are no numbers",
 }

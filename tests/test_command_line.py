@@ -53,7 +53,9 @@ def listing(folder):
 def test_training_writes_weights_history_and_configuration(folder, capsys):
     main(TINY)
     assert listing(folder) == ["run", *(f"run/{name}" for name in FILES)]
-    assert capsys.readouterr().out.count("\n") == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("training 2 machines of 12-3-2 on well-formed (905 patterns, epochs 4)")
+    assert [line.split()[0] for line in said[1:]] == ["ln", "I(layers", "KL(data", "mass", "wrote"]
     machine = load("run/machine.safetensors")
     assert (machine.sizes, machine.replicas) == ((12, 3, 2), (2,))
     history = pd.read_csv("run/history.csv")
@@ -66,7 +68,7 @@ def test_training_writes_weights_history_and_configuration(folder, capsys):
 def test_the_configuration_is_enough_to_repeat_a_run(folder):
     main([*TINY, "--scale", "0.5", "--seed", "3", "--bias"])
     config = json.loads((folder / "run/config.json").read_text())
-    options = {k.replace("_", "-"): v for k, v in config.items() if k != "version" and v not in (None, True, False)}
+    options = {k.replace("_", "-"): v for k, v in config.items() if k not in ("version", "format") and v not in (None, True, False)}
     words = [w for k, v in options.items() for w in (f"--{k}", *map(str, v if isinstance(v, list) else [v]))]
     main(["train", *words, "--bias", "--out", "again"])
     for name in FILES:
@@ -270,7 +272,7 @@ def test_as_a_program(how, folder):
         return subprocess.run([sys.executable, *how, *line], capture_output=True, text=True, cwd=folder)
 
     done = program(TINY)
-    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("wrote run")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.splitlines()[-1].startswith("wrote run")
     again = program(TINY)
     assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr.startswith("helmholtz-mim: run/") and again.stderr.count("\n") == 1
@@ -355,6 +357,7 @@ def test_estimates_are_near_what_is_taken(folder):
 NUMBERS = ["0", "-1", "1", "2", "3", "1e3", "nan", "inf", "1.5", "", "x", str(10**16), str(2**63), str(10**40), "-" + str(10**40)]
 WORDS = ["", "x", "..", "\udcff", "a b", "ß", "all", "mim", "bars", "wake-sleep", "1"]
 WORDS += ["torch", "compiled", "batched", "exact", "losses", "worlds", "static"]
+WORDS += ["sampled", "RWS", "Adam", "cosine", "both", "leave-one-out", "double", "cuda", "estimated", "alone", "math:pi"]
 PATHS = ["good", "half", "damaged", "empty", "text", "folder", "absent", "unnamed", "new"]
 PATHS += ["", "good/below", "\udcff", "x" * 300, "a\0b", "/dev/full"]
 ANY = st.sampled_from(NUMBERS + WORDS + PATHS)
@@ -367,7 +370,9 @@ OPTIONS = {
     "train": {
         **OF_DATA,
         **dict.fromkeys("seeds seed epochs batch dreams lr every report-every scale checkpoint-minutes".split(), NUMBERS),
-        **dict.fromkeys("scheme engine measure".split(), WORDS),
+        **dict.fromkeys("fraction anneal particles rate epsilon alpha share momentum decay patience".split(), NUMBERS),
+        **dict.fromkeys("scheme engine measure method optimizer schedule habit phase precision device".split(), WORDS),
+        "from": PATHS, "config": [*PATHS, "good.json"],
         "data": ["bars", "digits", "well-formed-", "table.csv", *WORDS],
         "sizes": ["16 2", "16 3 2", "16 0", "16 x", "12", "5 3", "16 -3", f"16 {10**12}", f"16 {2**63}", "16 30 2", ""],
         "out": PATHS,
@@ -429,6 +434,7 @@ def small_world(folder, monkeypatch):
     save(machine, "unnamed")
     Path("damaged").write_bytes(Path("good").read_bytes()[:-9])
     Path("text").write_text("something else")
+    Path("good.json").write_text('{"data": "bars", "scheme": "mim", "epsilon": 0.1, "optimizer": "adam"}')
     Path("empty").touch()
     Path("folder").mkdir()
     Path("table.csv").write_text("\n".join([",".join("01" * 8)] * 40))

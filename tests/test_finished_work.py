@@ -32,7 +32,7 @@ from helmholtz_mim import (
 )
 from helmholtz_mim.checkpoint import Checkpoint
 from helmholtz_mim.cli import main
-from helmholtz_mim.commands import book, outputs, training
+from helmholtz_mim.commands import book, folder as places, outputs, training
 from helmholtz_mim.training import Report
 
 
@@ -202,7 +202,7 @@ def test_a_signal_keeps_what_is_done_and_resume_ends_the_same(number, code, fold
     assert ended == code and "\n" not in sentence
     assert sentence.startswith("helmholtz-mim: interrupted; after epoch 3 of 4;") and "--resume goes on" in sentence
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
-    assert sorted(os.listdir("run")) == sorted([*training.INTERRUPTED, "run.checkpoint"]), "nothing that looks finished"
+    assert sorted(os.listdir("run")) == sorted([*places.INTERRUPTED, "run.checkpoint"]), "nothing that looks finished"
     assert json.loads(Path("run/config.interrupted.json").read_text())["epochs_done"] == 3
     assert pd.read_csv("run/history.interrupted.csv").step.unique().tolist() == [0, 2000]
     assert load("run/machine.interrupted.safetensors").replicas == (2,)
@@ -260,7 +260,7 @@ def test_a_full_disk_leaves_all_results_or_none(what, old, folder, capsys, monke
     if old:
         main([*TINY, "--seed", "1"])
     before = {name: (folder / "run" / name).read_bytes() for name in RESULTS if old}
-    place = {"weights": (training, "save"), "history": (pd.DataFrame, "to_csv"), "configuration": (Path, "write_text")}[what]
+    place = {"weights": (places, "save"), "history": (pd.DataFrame, "to_csv"), "configuration": (Path, "write_text")}[what]
     monkeypatch.setattr(*place, full)
     code, sentence = status([*TINY, "--force"], capsys)
     assert code == 1 and "no results were written into run" in sentence and "No space left on device" in sentence
@@ -329,7 +329,7 @@ def test_a_program_ends_soon_and_keeps_what_is_done(engine, number, folder, star
     _, said = program.communicate(timeout=30)
     assert program.returncode == 128 + number and said.startswith("helmholtz-mim: interrupted; after epoch")
     assert said.count("\n") == 1
-    assert sorted(os.listdir("run")) == sorted([*training.INTERRUPTED, "run.checkpoint"])
+    assert sorted(os.listdir("run")) == sorted([*places.INTERRUPTED, "run.checkpoint"])
 
 
 def test_a_killed_program_leaves_no_lock(folder, capsys, start):

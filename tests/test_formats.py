@@ -15,7 +15,7 @@ import torch
 from torch.testing import assert_close
 
 from helmholtz_mim import Checkpoint, FactorialMIM, HelmholtzMachine, Patterns, TrainConfig, checkpoint, cli, machine, store, train
-from helmholtz_mim.commands import training
+from helmholtz_mim.commands import choices, training
 from helmholtz_mim.files import unpack, write_tensors
 from helmholtz_mim.machine import load, read, save
 from helmholtz_mim.store import Store, Summary
@@ -25,7 +25,7 @@ RUN, TABLE = Summary("frozen"), pd.DataFrame({"step": [0, 5], "value": [0.5, -1e
 TRAIN = "train --data bars --sizes 16 3 2 --epochs 1 --seeds 2 --out run"
 NEWEST = {
     "machine": machine.VERSION, "checkpoint": checkpoint.VERSION, "kept": store.VERSION,
-    "table": store.PAGE, "config": training.CONFIGURATION,
+    "table": store.PAGE, "config": choices.CONFIGURATION,
 }  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def test_a_later_table_and_a_later_configuration_ask_for_an_upgrade(tmp_path):
     cli.main(TRAIN.split())
     path = Path("run/config.json")
     config = json.loads(path.read_text())
-    for form, sentence in ((training.CONFIGURATION + 1, LATER), ("x", "run/config.json is damaged")):
+    for form, sentence in ((choices.CONFIGURATION + 1, LATER), ("x", "run/config.json is damaged")):
         path.write_text(json.dumps(config | {"format": form}))
         with pytest.raises(SystemExit, match=sentence):
             cli.main([*TRAIN.split(), "--resume"])
