@@ -23,7 +23,7 @@ names = $(foreach package,$(subst >=,==,$(1)),$(firstword $(subst ==, ,$(package
 TEST_TOOLS := $(shell grep -E '^(pytest|pytest-xdist|nbval|hypothesis|mpmath|PyYAML|setuptools|wheel)==' requirements-dev.lock)
 
 # Tests of the repository, which need the tools of development, not of the package.
-REPOSITORY := book structure reference package tools user_script
+REPOSITORY := book structure reference package tools user_script accessibility formulas
 
 .DEFAULT_GOAL := help
 .PHONY: help book test second seeds oldest newest fuzz export run figures results lint types sync check bench mutants wheel lock clean

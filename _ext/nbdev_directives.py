@@ -1,7 +1,8 @@
 """Give nbdev's `#|` cell directives their meaning on a Jupyter Book page, and chapters their numbers.
 
 Each notebook is edited as it is read: directive lines disappear, and become the cell tags that myst-nb knows. `#| fold what
-it holds` lets the page show a line with these words, which opens to the code; outputs stay in sight.
+it holds` lets the page show a line with these words, which opens to the code; outputs stay in sight. `#| alt what is seen`
+says a picture in words to those who do not see it.
 """
 
 import json
@@ -35,6 +36,8 @@ def edit_cell(cell):
             name, value = found["name"], found["value"]
             if name == "fold":
                 cell["metadata"]["fold"] = value
+            if name == "alt":
+                cell["metadata"]["mystnb"] = {"image": {"alt": value}}
             tag = "remove-cell" if name == "default_exp" else TAGS.get((name, value.lower()))
             if tag and tag not in tags:
                 tags.append(tag)
@@ -90,34 +93,8 @@ class FoldCells(SphinxPostTransform):
                     fold += source
 
 
-UNUSED = re.compile("thebe|THEBE")  # from another server, and no page uses it
-ICONS = "_static/scripts/fontawesome.js"  # 1.5 MB; the style sheet has the same icons
-
-
-def drop_unused(app, pagename, templatename, context, doctree):
-    """Leave out the scripts that a page does not use: sphinx-thebe, and MathJax where there is no formula."""
-    formulas = doctree is None or next(doctree.findall(lambda n: isinstance(n, (nodes.math, nodes.math_block))), None)
-    unused = UNUSED if formulas else re.compile(UNUSED.pattern + "|mathjax|MathJax")
-    for key in ("script_files", "script_files_page"):
-        if key in context:
-            context[key] = [f for f in context[key] if not unused.search(_text(f))]
-
-
-def _text(file):
-    return f"{getattr(file, 'filename', file)} {getattr(file, 'attributes', {}).get('body', '')}"
-
-
-def empty_icons(app, error):
-    """The theme names its script of icons in every page: leave it there, with nothing in it."""
-    script = Path(app.outdir) / ICONS
-    if error is None and script.is_file():
-        script.write_text("", encoding="utf-8")
-
-
 def setup(app):
     app.add_node(Fold, html=(open_fold, close_fold))
     app.add_post_transform(FoldCells)
     app.connect("source-read", read_notebook)
-    app.connect("html-page-context", drop_unused, priority=900)
-    app.connect("build-finished", empty_icons)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -19,6 +19,13 @@ function addSwitch() {
 
 if (folds.length) addSwitch();
 
+// What is wider than its box scrolls, by keyboard too.
+const boxes = [...document.querySelectorAll(".formula, span.math.long, div.cell_output, .pst-scrollable-table-container, .bd-article pre")];
+const reach = (box) => { if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0; else box.removeAttribute("tabindex"); };
+const watch = new ResizeObserver((changes) => changes.forEach(({ target }) => reach(target)));
+boxes.forEach((box) => watch.observe(box));
+document.fonts.ready.then(() => boxes.forEach(reach)); // the letters of formulas have their widths
+
 // Paper shows everything, and is white; afterwards the page is as it was.
 const root = document.documentElement;
 let opened = [], theme;

@@ -1,6 +1,7 @@
-"""Albums of stored pictures: controls of ipywidgets that work in a page from a file, without a kernel."""
+"""Albums of stored pictures: controls of ipywidgets in a notebook, and plain HTML in a page, without a kernel."""
 
-import json
+import re
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,6 +13,17 @@ from ipywidgets.embed import dependency_state
 
 ROOT = Path(__file__).parent.parent
 BUILT = ROOT / "_build/check/_build/html/nbs"
+sys.path.insert(0, str(ROOT / "_ext"))
+VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
+
+
+def with_albums(notebook):
+    """What the book makes of a notebook; only where it can be built."""
+    pytest.importorskip("sphinx")
+    import albums
+
+    return albums.with_albums(notebook, "01_layers.ipynb")
+
 NAMES = ("first", "second", "third")
 
 
@@ -49,7 +61,7 @@ def opened(browser):
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
         pages.append(page)
         page.goto(path.as_uri())
-        page.wait_for_selector(".jupyter-widgets img", state="attached")
+        page.wait_for_selector(".album img", state="attached")
         return page
 
     yield open_page
@@ -60,43 +72,50 @@ def opened(browser):
 
 def seen(page):
     """The words of the pictures that are visible."""
-    return page.eval_on_selector_all(".jupyter-widgets img", "all => all.filter(i => i.offsetParent).map(i => i.alt)")
+    return page.eval_on_selector_all(".album img", "all => all.filter(i => i.offsetParent).map(i => i.alt)")
 
 
-def turn(page):
-    """Go to another picture, by mouse where there are buttons and by keyboard where there is a slider."""
-    if (buttons := page.locator(".widget-toggle-buttons button")).count():
-        buttons.last.click()
-    else:
-        page.locator(".jupyter-widgets [role=slider]").first.focus()
-        page.keyboard.press("ArrowRight")
-
-
-def turns(page):
+def turns(page, turn):
     """Whether another picture, and only that, is seen after a turn."""
     before = seen(page)
     turn(page)
     page.wait_for_function(
-        "before => !before.includes([...document.querySelectorAll('.jupyter-widgets img')].find(i => i.offsetParent)?.alt)", arg=before
+        "before => !before.includes([...document.querySelectorAll('.album img')].find(i => i.offsetParent)?.alt)", arg=before
     )
     return len(before) == len(seen(page)) == 1 and seen(page) != before
 
 
-def script(kind, data):
-    """What a page stores of a widget."""
-    text = json.dumps({"version_major": 2, "version_minor": 0, **data}).replace("<", "\\u003c")
-    return f'<script type="application/vnd.jupyter.widget-{kind}+json">{text}</script>'
+def by_mouse(page):
+    page.locator(".album > label").last.click()
+
+
+def by_keyboard(page):
+    page.locator(".album > input:checked").focus()
+    page.keyboard.press("ArrowRight")
+
+
+def stored(widget):
+    """A notebook with a cell that shows a widget."""
+    cell = {"id": "shown", "outputs": [{"data": {VIEW: {"model_id": widget.model_id}}}]}
+    return {"metadata": {"widgets": {STATE: {"state": dependency_state(widget)}}}, "cells": [cell]}
 
 
 def test_an_album_turns_in_a_page_from_a_file(control, opened, tmp_path):
-    shown = album(dict(pictures()), control, "the")
-    stored = script("state", {"state": dependency_state(shown)}) + script("view", {"model_id": shown.model_id})
-    vendor = [(ROOT / "assets/vendor" / name).as_uri() for name in ("require.js", "widgets-config.js", "embed-amd.js")]
-    scripts = "".join(f'<script src="{address}"></script>' for address in vendor)
-    (tmp_path / "page.html").write_text(f"<!doctype html><body>{stored}{scripts}", encoding="utf-8")
+    notebook = with_albums(stored(album(dict(pictures()), control, "the")))
+    data = notebook["cells"][0]["outputs"][0]["data"]
+    assert data.keys() == {"text/html"} and "widgets" not in notebook["metadata"]
+    styles = (ROOT / "assets/book.css").read_text(encoding="utf-8")
+    (tmp_path / "page.html").write_text(f"<!doctype html><style>{styles}</style><body>{data['text/html']}", encoding="utf-8")
     page = opened(tmp_path / "page.html")
-    assert seen(page) == ["the first"] and turns(page)
-    assert seen(page) == ["the third" if control is ipywidgets.ToggleButtons else "the second"]
+    assert seen(page) == ["the first"] and turns(page, by_keyboard) and seen(page) == ["the second"]
+    assert turns(page, by_mouse) and seen(page) == ["the third"]
+    assert page.get_by_role("radio", name="third").is_checked() and page.get_by_role("group", name="the").count() == 1
+
+
+def test_a_widget_that_is_no_album_stops_the_build():
+    for widget in (ipywidgets.VBox([ipywidgets.IntSlider(), ipywidgets.Stack()]), ipywidgets.IntSlider()):
+        with pytest.raises(Exception, match=re.escape("01_layers.ipynb, cell shown: a page shows albums, and no other widget")):
+            with_albums(stored(widget))
 
 
 @pytest.mark.parametrize("chapter", ["11_collapse", "26_digits", "53_gallery"])
@@ -105,5 +124,5 @@ def test_albums_of_the_book_turn_beside_its_own_figures(chapter, opened):
     if not path.is_file():
         pytest.skip("the book is not built; `make check` builds it")
     page = opened(path)
-    assert turns(page)
+    assert turns(page, by_mouse) and turns(page, by_keyboard)
     assert page.locator("[data-figure] .lively, .lively").count() == page.locator("[data-figure]").count() > 0

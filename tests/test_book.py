@@ -2,18 +2,26 @@
 
 import json
 import re
-from functools import cache
+import sys
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "_ext"))
+from redirects import moved
+
 HTML = ROOT / "_build/check/_build/html"
 PAGES = sorted(p for p in HTML.rglob("*.html") if "_static" not in p.parts)
-CHAPTERS = sorted(HTML.glob("nbs/[0-9]*.html"))
+CHAPTERS = [p for p in PAGES if re.match(r"\d", p.stem) and (ROOT / f"nbs/{p.stem}.ipynb").exists()]
+READ = [p for p in PAGES if p.stem not in moved() or p in CHAPTERS]  # all but those that only lead to others
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(HTML)))
+each_read_page = pytest.mark.parametrize("page", READ, ids=lambda p: str(p.relative_to(HTML)))
 each_chapter = pytest.mark.parametrize("page", CHAPTERS, ids=lambda p: p.stem)
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the book is not built; `make check` builds it")
@@ -80,8 +88,84 @@ def test_links_lead_somewhere(page):
             assert soup(target).find(id=unquote(parts.fragment)), address
 
 
+def weight(addresses):
+    """The bytes of the files that a page asked for."""
+    return sum(Path(unquote(urlsplit(address).path)).stat().st_size for address in set(addresses) if address.startswith("file:"))
+
+
+LIGHTEST, HEAVIEST = 900_000, 1_800_000  # bytes: of the first page, and of any
+
+
+MACHINE = re.compile(r"file:/|/(?:root|home|Users|work|opt)/\w|[A-Z]:\\\\")
+
+
 @each_page
-def test_page_is_quiet_fits_a_phone_and_has_its_switch(browser, page):
+def test_no_page_knows_the_machine_that_built_it(page):
+    text = page.read_text(encoding="utf-8")
+    assert not MACHINE.findall(text) and str(ROOT) not in text
+
+
+@pytest.mark.parametrize("old", sorted(moved()))
+def test_earlier_addresses_of_chapters_lead_to_them(old):
+    page = HTML / f"nbs/{old}.html"
+    if (ROOT / f"nbs/{old}.ipynb").exists():  # a chapter of today
+        assert not refresh(page)
+    else:
+        target = page.parent / refresh(page)
+        assert re.sub(r"^\d+_", "", target.stem) == moved()[old] and not refresh(target)
+        assert soup(page).find("link", rel="canonical")["href"] == soup(page).a["href"] == target.name
+
+
+def test_no_chapter_is_its_own_past():
+    assert not set(moved()) & {path.stem for path in (ROOT / "nbs").glob("*.ipynb")}
+
+
+@pytest.mark.parametrize("name", ["index", "11_collapse", "53_gallery"])
+def test_the_first_figure_is_there_before_the_page_is_complete(browser, name):
+    view = browser.new_page()
+    drawn = "document.querySelectorAll('[data-figure] .lively svg *').length"
+    view.add_init_script(f"window.addEventListener('load', () => {{ window.drawn = {drawn}; }}, {{ capture: true }})")
+    view.goto((HTML / f"nbs/{name}.html").as_uri())
+    assert view.evaluate("window.drawn") > 10
+    view.close()
+
+
+@pytest.fixture
+def served():
+    """The address of the book on a server of this machine: a page from a file may not read others, as a search does."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *words):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(HTML)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_search_loads_its_index_on_its_own_page_only_and_finds(browser, served):
+    assert [page.name for page in PAGES if "searchindex.js" in page.read_text(encoding="utf-8")] == ["search.html"]
+    view = browser.new_page()
+    view.goto(f"{served}/search.html?q=entropy")
+    view.locator("#search-results li a").first.wait_for()
+    view.close()
+
+
+def test_the_font_has_every_icon_that_pages_and_style_sheets_name():
+    from fontTools.ttLib import TTFont
+
+    sheet = (HTML / "_static/styles/pydata-sphinx-theme.css").read_text(encoding="utf-8")
+    named = {name for page in PAGES for tag in soup(page).select(".fa-solid, .fas") for name in tag["class"] if name.startswith("fa-")}
+    rules = re.findall(r'((?:\.fa-[\w-]+:before,?)+){content:"\\(\w+)"}', sheet)
+    codes = {name: code for names, code in rules for name in re.findall(r"fa-[\w-]+", names)}
+    sizes = {"fa-solid", "fa-lg", "fa-fw", "fa-xs", "fa-sm", "fa-2x"}
+    glyphs = TTFont(HTML / "_static/vendor/icons.woff").getBestCmap()
+    assert len(named) > 8 and not [name for name in named - sizes if int(codes[name], 16) not in glyphs]
+
+
+@each_read_page
+def test_page_is_light_quiet_fits_a_phone_and_has_its_switch(browser, page):
     view = browser.new_page(viewport={"width": 390, "height": 844})
     requested, missed, errors = [], [], []
     view.on("requestfailed", lambda request: missed.append(request.url))
@@ -92,6 +176,7 @@ def test_page_is_quiet_fits_a_phone_and_has_its_switch(browser, page):
     too_wide = view.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     folds, switches = view.locator("details.fold").count(), view.locator("button.code-switch:visible").count()
     view.close()
+    assert weight(requested) <= (LIGHTEST if page.stem == "index" else HEAVIEST)
     assert not [url for url in requested if urlsplit(url).scheme not in ("file", "data", "blob")]
     assert not missed and not errors
     assert too_wide <= 0, f"{too_wide} px wider than a phone"
@@ -217,7 +302,7 @@ CUT = """() => {
 }"""
 
 
-@each_page
+@each_read_page
 def test_nothing_is_cut_off_on_a_small_laptop(browser, page):
     if refresh(page):
         return

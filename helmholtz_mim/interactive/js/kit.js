@@ -2,11 +2,11 @@
 // Colours come from the page's style sheet and follow its theme; outside the book the fallbacks below serve.
 
 const SHEET = `
-.lively { --lively-recognition: var(--recognition, #0072b2); --lively-generative: var(--generative, #d55e00);
+.lively { --lively-recognition: var(--recognition, #0072b2); --lively-generative: var(--generative, #b84e00);
   --lively-data: var(--data, #40464d); --lively-paper: var(--paper, var(--jp-layout-color0, #fdfcfa));
   --lively-ink: var(--ink, var(--jp-ui-font-color1, #24282d)); --lively-faint: var(--faint, var(--jp-layout-color2, #f4f2ee));
   --lively-rule: var(--rule, var(--jp-border-color2, #dedad3));
-  --layer-0: #440154; --layer-1: #3b528b; --layer-2: #21918c; --layer-3: #4c9a2a; --layer-4: #b08a00;
+  --layer-0: #440154; --layer-1: #3b528b; --layer-2: #1b7a76; --layer-3: #3c7a20; --layer-4: #866900;
   --wake-sleep: #6b6b6b; --flip: #a8447f; --mim: #007a55;
   color: var(--lively-ink); display: flex; flex-direction: column; margin: 0; max-width: 100%;
   font: 14px/1.4 var(--pst-font-family-heading, var(--jp-ui-font-family, system-ui, sans-serif)); }

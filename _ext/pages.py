@@ -1,0 +1,84 @@
+"""What the theme's pages lack for those who listen, and carry without need: repaired in the written pages.
+
+Scripts and fonts that no page uses are left out, others wait until they are needed: a page weighs what it shows.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+# From another server, or of no use: of thebe, of tabs, and of cards where a page has none.
+UNUSED = re.compile("thebe|THEBE|design-tabs")
+
+REPAIRS = [  # what is wrong, and what is right
+    # The name of a button contains the words that are seen on it.
+    (r'(<button class="btn search-button[^>]*?) title="Search" aria-label="Search"', r"\1"),
+    # The sidebar belongs to a landmark.
+    (r'<div id="pst-primary-sidebar" class', '<div id="pst-primary-sidebar" role="complementary" aria-label="Book" class'),
+    # Entries of a bibliography are items of a list.
+    (r' role="doc-biblioentry"', ' role="listitem"'),
+    # A heading of a table without words is no heading.
+    (r"<th((?:\s[^>]*)?)>\s*(?:<p>\s*</p>)?\s*</th>", r"<td\1></td>"),
+    # Search needs its index on its own page.
+    (r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>', ""),
+]
+SEARCH = "search.html"
+UNREAD = ["scripts/fontawesome.js", "scripts/fontawesome.js.map"]  # 1.5 MB; the style sheet has the same icons
+ICON_RULES = re.compile(r'(?:\.fa-[\w-]+::?before,?)+\{content:"[^"]*"\}')
+FONTS = re.compile(r"@font-face\{[^}]*Font Awesome[^}]*\}")
+FONT = '@font-face{font-family:Font Awesome\\ 6 Free;font-weight:900;src:url(../vendor/icons.woff) format("woff")}'
+SCRIPTS = ["scripts/pydata-sphinx-theme.js", "scripts/sphinx-book-theme.js"]  # which put icons into pages, too
+STYLES = "styles/pydata-sphinx-theme.css"
+
+
+def drop_unused(app, pagename, templatename, context, doctree):
+    """Leave out the scripts and style sheets that a page does not use."""
+    body = context.get("body", "")
+    unused = UNUSED if 'class="sd-' in body else re.compile(UNUSED.pattern + "|sphinx-design")
+    for key in ("script_files", "script_files_page", "css_files"):
+        if key in context:
+            context[key] = [f for f in context[key] if not unused.search(_text(f))]
+
+
+def _text(file):
+    return f"{getattr(file, 'filename', file)} {getattr(file, 'attributes', {}).get('body', '')}"
+
+
+def repair(text, name):
+    """A page as it should have been written."""
+    for wrong, right in REPAIRS[: -1 if name == SEARCH else None]:
+        text = re.sub(wrong, right, text)
+    return text
+
+
+def repair_pages(app, error):
+    if error is not None or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    icons = {name for script in SCRIPTS for name in re.findall(r"fa-[\w-]+", (out / "_static" / script).read_text(encoding="utf-8"))}
+    for page in out.rglob("*.html"):
+        if "_static" not in page.parts:
+            text = repair(page.read_text(encoding="utf-8"), page.name)
+            page.write_text(text, encoding="utf-8")
+            icons |= set(re.findall(r"fa-[\w-]+", text))
+    lighten(out / "_static", icons)
+
+
+def lighten(static, icons):
+    """Keep the icons that are shown, in the style sheet and in the font."""
+    for name in UNREAD:
+        (static / name).write_text("", encoding="utf-8")
+
+    def shown(rule):
+        return rule[0] if icons & set(re.findall(r"fa-[\w-]+", rule[0])) else ""
+
+    sheet = static / STYLES
+    text = ICON_RULES.sub(shown, sheet.read_text(encoding="utf-8"))
+    sheet.write_text(FONTS.sub("", text) + FONT, encoding="utf-8")
+    shutil.rmtree(static / "vendor/fontawesome", ignore_errors=True)
+
+
+def setup(app):
+    app.connect("html-page-context", drop_unused, priority=900)
+    app.connect("build-finished", repair_pages)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
