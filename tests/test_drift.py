@@ -7,6 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from helmholtz_mim.data.worlds import SIZES, dataset
+from helmholtz_mim.experiments.drift import STORY, Forces, carriers, evolve, excess, expected_step, named_states, predicted_entropy
+from helmholtz_mim.experiments.drift import pressure, unit_step, unit_walk
 from helmholtz_mim.experiments.drift import VITAL, Habit, Mutation, Woken, common_cause, dependence, drift_clock
 from helmholtz_mim.experiments.drift import drift_runs, drift_store, gain, neutral_density, neutral_entropy, neutral_layers
 from helmholtz_mim.experiments.drift import neutral_walkers, rouse, selection_rate, settled, expit, strength, tosses, vitality
@@ -182,3 +184,180 @@ def test_woken_machines_are_recorded_and_not_made_twice(tmp_path):
     assert set(VITAL) < set(made) and len(made) == 2 * 2 * 3
     assert store.complete(runs, None).equals(made)
     assert len({run.name for run in drift_runs()}) == len(drift_runs())
+
+
+# Under the hand: forces on a unit, and the sentences beside the figure
+
+
+@pytest.mark.parametrize("forces", [Forces(), Forces(use=0.3), Forces(flip=0.1), Forces(use=0.2, flip=0.05)])
+def test_the_step_has_the_expectation_that_the_arrows_show(forces):
+    """With uniforms that are spread evenly, in a batch of all pairs of them."""
+    even = (np.arange(200) + 0.5) / 200
+    first, second = (grid.ravel() for grid in np.meshgrid(even, even))
+    u = np.stack([first, second, second, first])[..., None, None]
+    for b, r in [(0.4, -1.3), (-2.0, 1.1)]:
+        start = np.full((1, 1), b), np.full((1, 1), r)
+        b1, r1, _ = unit_step(*start, 0.5, u, forces, 0.1, False)
+        db, dr = expected_step(b, r, forces, 0.1)
+        assert_allclose([b1.item() - b, r1.item() - r], [db, dr], atol=0.1 * 0.008)
+
+
+def test_uses_go_to_the_fairest_coins_of_each_machine():
+    b, r = np.array([[1.0, -3, 0], [0, 0, 0]]), np.array([[1.0, -1, 1], [0, 0, 0]])
+    assert (carriers(b, r, 1) == [[0, 0, 1], [1, 0, 0]]).all()
+    assert (carriers(b, r, 2) == [[1, 0, 1], [1, 1, 0]]).all()
+    assert carriers(b, r, 3).all()
+
+
+def test_told_units_learn_from_the_data_and_idle_ones_from_their_coins():
+    forces, units = Forces(use=1.0), np.zeros((1, 2))
+    for word, y in ((0.2, 1), (0.8, 0)):
+        u = np.array([word, 0.9, 0.1, 0.5]).reshape(4, 1, 1, 1) * np.ones((4, 1, 1, 2))
+        b, r, usual = unit_step(units, units + 3 * np.array([0, 1]), units + 0.5, u, forces, 0.1, False)
+        assert_allclose(b[0], [0.1 * (y - 0.5), 0.05])  # the idle unit, at logit 3, tosses one: 0.9 < 0.95
+        assert r[0, 0] == 0 and r[0, 1] > 3  # nothing to learn, and something
+        q = expit(3.0)
+        assert_allclose(usual[0], [0.5 + 0.025 * (y - 0.5), 0.5 + 0.1 * q * (1 - q) * 0.5])
+
+
+@pytest.mark.parametrize(("every", "lr", "batch"), [(7, 0.15, 1), (20, 0.1, 1), (30, 0.2, 2)])
+def test_the_push_of_mim_is_the_closed_form(every, lr, batch):
+    rng, q = np.random.default_rng(7), np.repeat([[0.05], [0.2], [0.8]], 300, 1)
+    usual, fired, steps = q.copy(), 0.0, 6000
+    for step in range(1, steps + 1):
+        y = tosses(q, batch, rng) if step % every else 1.0 * (q > usual)
+        usual = usual + lr * q * (1 - q) * (y - usual)
+        fired = fired + (y - q) * (step > steps // 3)
+    push = fired.mean(1) / (steps - steps // 3)
+    theory, follows = excess(q[:, 0], Forces(every=every, batch=batch), lr)
+    assert_allclose(theory, push, rtol=0.25, atol=1e-3)
+    assert_allclose(theory[1], -theory[2], rtol=1e-6)
+    assert ((follows > 0) & (follows < 1)).all()
+
+
+def test_excess_where_it_is_known():
+    q = np.array([0.01, 0.3, 0.9])
+    assert (excess(q, Forces(), 0.1)[0] == 0).all()
+    assert_allclose(excess(q, Forces(use=0.2, flip=0.1), 0.1)[0], 0.36 * (0.5 - q))
+    assert_allclose(excess(q, Forces(use=0.2, flip=0.1), 0.1, told=False)[0], 0.2 * (0.5 - q))
+    none, all_of_it = excess(q, Forces(every=1), 0.1)
+    assert (none == 0).all() and all_of_it == 1
+    rare, follows = excess(q, Forces(every=10**6), 0.1)
+    assert abs(rare).max() < 1e-5 and follows.max() < 1e-3
+    deep, _ = excess(q, Forces(use=0.5, every=5), 1e-4)
+    assert np.isfinite(deep).all() and (deep[[0, 2]] * (0.5 - q[[0, 2]]) > 0).all()
+
+
+@pytest.mark.parametrize("forces", [Forces(), Forces(flip=0.02), Forces(use=0.1), Forces(every=10)])
+def test_densities_evolve_to_where_push_and_noise_come_to_terms(forces):
+    theta, apart = np.linspace(-16, 16, 321, retstep=True)
+    push, noise = pressure(theta, forces, forces.lr)
+    density = 1.0 * (np.arange(321) == 160)
+    for _ in range(400):
+        density = evolve(density, push, noise, 2.0, apart)
+    assert density.min() >= 0
+    assert_allclose(density.sum(), 1)
+    assert_allclose(density, density[::-1], atol=1e-12)
+    if forces != Forces():
+        p = expit(theta)
+        h = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+        assert abs(density @ h - settled(theta, push, noise) @ h) < 0.02
+
+
+@pytest.mark.parametrize("way", [-1, 1])
+def test_nothing_leaves_at_the_ends_of_the_grid(way):
+    density = evolve(np.ones(9) / 9, way * np.full(9, 3.0), np.ones(9), 50.0, 0.5)
+    assert_allclose(density.sum(), 1)
+    assert np.argmax(density[::way]) == 8
+
+
+def test_a_use_pushes_and_slows_the_clock_and_mim_in_every_step_doubles_it():
+    theta = np.linspace(-3, 3, 7)
+    p, u = expit(theta), 0.3
+    push, noise = pressure(theta, Forces(use=u), 0.2)
+    assert_allclose(push, (1 - u) * u * (0.5 - p) / (2 - u) / 0.2)
+    assert_allclose(noise, p * (1 - p) * (1 - u) / (2 - u) / 2)
+    for forces, twice in [(Forces(use=u), 1), (Forces(every=1), 2)]:
+        push, noise = pressure(theta, forces, 0.2, told=False)
+        assert_allclose(push, 0)
+        assert_allclose(noise, twice * p * (1 - p) / 4)
+
+
+def test_prediction_without_forces_is_the_diffusion():
+    assert abs(predicted_entropy(Forces(), 4000) - neutral_entropy(160)) < 0.01
+    assert abs(predicted_entropy(Forces(batch=4, lr=0.1), 8000) - neutral_entropy(20)) < 0.01
+    assert abs(predicted_entropy(Forces(every=1), 4000) - neutral_entropy(320)) < 0.01
+    told, idle = (predicted_entropy(Forces(use=u), 4000) for u in (0.2, 0.0))
+    pair = predicted_entropy(Forces(use=0.2), 4000, units=2)
+    assert_allclose(pair, (told + idle) / 2)
+
+
+def test_a_falling_rate_has_a_last_hour():
+    falls = Forces(falling=True)
+    assert_allclose([falls.rate(0), falls.rate(1000), falls.rate(3000)], [0.2, 0.1, 0.05])
+    assert Forces().rate(3000) == 0.2
+    assert sum(falls.rate(step) ** 2 for step in range(200_000)) < 0.2**2 * 1001
+    moved = []
+    for forces in (falls, Forces()):
+        early, late = unit_walk(forces, [6000, 12_000], seed=0)
+        moved.append(abs(late - early).mean())
+    assert moved[0] < 0.45 < 0.5 * moved[1]
+
+
+@pytest.fixture(scope="module", params=range(5))
+def said(request):
+    """Of each sentence of the story: its forces, and how far from the middle the units of each machine end, fairest first."""
+    found = {}
+    for stage in STORY:
+        size, uses = stage["units"], stage["uses"]
+        for words, forces in named_states(stage).items():
+            ends = unit_walk(forces, [4000], units=size, uses=uses, count=400, seed=740 + request.param)[0]
+            found[stage["name"], words] = forces, np.sort(abs(ends.mean(0)), -1)
+    return found
+
+
+def constant(far):
+    """Which units are nearly constant: beyond a tenth or nine tenths."""
+    return (far > np.log(9)).mean()
+
+
+def remaining(far):
+    p = expit(far)
+    return -(p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean()
+
+
+def test_what_is_said_of_one_unit_is_so(said):
+    forces, far = zip(*(said["one unit", words] for words in named_states(STORY[0])))
+    nobody, slow, batches, falls, useful, loud, mutate, fifth, always = far
+    assert constant(nobody) > 0.55
+    for one, walk in zip(forces[:3], (nobody, slow, batches)):  # the clock alone
+        assert abs(remaining(walk) - neutral_entropy(drift_clock(4000, one.lr, one.batch))) < 0.08
+    assert remaining(slow) > remaining(batches) + 0.1 > remaining(nobody) + 0.2
+    assert constant(falls) < 0.35
+    assert constant(useful) < 0.1 and constant(loud) > 0.5
+    assert constant(mutate) < 0.2 and constant(fifth) < 0.25
+    assert abs(remaining(always) - neutral_entropy(320)) < 0.08 and remaining(always) < remaining(nobody) - 0.05
+
+
+def test_what_is_said_of_two_units_and_of_a_layer_is_so(said):
+    shared, unused, mutate, fifth = (said["two units", words][1] for words in named_states(STORY[1]))
+    assert constant(shared[:, 0]) < 0.05 and constant(shared[:, 1]) > 0.55
+    assert constant(unused) > 0.55 and constant(mutate) < 0.2
+    assert constant(fifth[:, 1]) < 0.35
+    needed, useless, held = (said["a layer", words][1] for words in list(named_states(STORY[2]))[:3])
+    assert constant(needed[:, :3]) < 0.05 and constant(needed[:, 3:]) > 0.6
+    assert constant(useless) > 0.55 and constant(held) < 0.25
+
+
+def test_theory_says_what_is_left_in_every_state(said):
+    for (name, _), (forces, far) in said.items():
+        stage = next(one for one in STORY if one["name"] == name)
+        theory = predicted_entropy(forces, 4000, units=stage["units"], uses=stage["uses"])
+        assert abs(remaining(far) - theory) < (0.13 if forces.every > 1 else 0.09), forces
+
+
+def test_sentences_name_states():
+    states = [forces for stage in STORY for forces in named_states(stage).values()]
+    assert len(states) >= 18 and states[0] == Forces() and Forces(use=0.02, lr=0.5) in states
+    assert named_states(STORY[0])["Let the rate fall"] == Forces(falling=True)
+    assert named_states(STORY[1])["One use for two"] == Forces(use=0.2)

@@ -11,10 +11,12 @@ import torch
 from helmholtz_mim import BinaryLayer, HelmholtzMachine, channel, entropy, exact_report, mutual_information, well_formed
 from helmholtz_mim.rules.categorical import unit_gains
 from helmholtz_mim.data.worlds import SIZES
+from helmholtz_mim.experiments.drift import STORY
 from helmholtz_mim.interactive.gallery import (
     NEVER,
     channel_inspector,
     collapse_lab,
+    drift_plane,
     generative_blocks,
     guess_entropies,
     interleave_dial,
@@ -77,7 +79,11 @@ def dial():
     return interleave_dial(dial_table())
 
 
-FIGURES = {"likelier": likelier, "switches": switches, "guess": guess, "inspector": inspector, "dial": dial}
+def drift():
+    return drift_plane({"MIM": [[1, 0.5, 0.4], [2, -9.0, -20.0]]}, STORY)
+
+
+FIGURES = {"likelier": likelier, "switches": switches, "guess": guess, "inspector": inspector, "dial": dial, "drift": drift}
 
 
 @pytest.fixture
@@ -214,6 +220,11 @@ MOVES = {  # for each figure: what Python sets, and a value that cannot be
     "guess": ({"guesses": [1.0, 2.0, 3.0, 0.5], "revealed": True}, {"guesses": [1.0, 2.0, 3.0, 5.0]}),
     "inspector": ({"x": 3, "sharpness": 2.25, "pull": 1.0}, {"x": 16}),
     "dial": ({"every": 50, "rate": 0.05}, {"every": 3}),
+    "drift": (
+        {"stage": "two units", "lr": 0.05, "batch": 4, "use": 0.1, "flip": 0.02, "every": 5}
+        | {"falling": True, "layers": "MIM", "seed": 3, "running": False},
+        {"every": 3},
+    ),
     "coin": ({"p": 0.25}, {"p": "half"}),
     "walk": ({"phase": "sleep", "seed": 5, "speed": 20, "running": True}, {"phase": "both"}),
     "lab": ({"scheme": "mim", "every": 7, "lr": 0.05, "speed": 2.5, "seed": 3, "running": False}, {"scheme": "mimm"}),

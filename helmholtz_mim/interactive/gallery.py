@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['NEVER', 'DIAL', 'step_machine', 'channel_inspector', 'guess_entropies', 'collapse_lab', 'likelier', 'interleave_dial',
-           'generative_blocks', 'latent_switches', 'album']
+           'drift_plane', 'generative_blocks', 'latent_switches', 'album']
 
 # %% ../../nbs/53_gallery.ipynb #g-02
 from collections.abc import Callable, Sequence
@@ -247,6 +247,62 @@ def _dial_curves(rows):
             .to_dict("records")
         )
     return curves
+
+# %% ../../nbs/53_gallery.ipynb #g-24c
+def drift_plane(
+    # layer and logits, awake and dreaming, of the units of trained machines, by name
+    real: dict[str, list],
+    # name, units, uses, set and text of each stage
+    stages: Sequence[dict],
+    *,
+    stage: str | None = None,  # that it begins with, the first if none
+    lr: float = 0.2,
+    batch: int = 1,
+    use: float = 0.0,  # share of the data that say what the bit is
+    flip: float = 0.0,  # probability that perturbation flips a toss
+    every: int = 0,  # MIM decides in every so many-th step; 0: never
+    falling: bool = False,  # the rate
+    layers: str = "none",  # the trained machine that is marked
+    seed: int = 1,
+    picture: Picture | None = None,  # where no JavaScript runs
+) -> Interactive:
+    """Units in the plane of their two logits, which learn from each other's tosses,
+    with what pushes them and the clock of drift."""
+    scales = _SCALES | dict(
+        stage=[one["name"] for one in stages], layers=["none", *real]
+    )
+    start = dict(
+        stage=stage or scales["stage"][0], lr=lr, batch=batch, use=use, flip=flip,
+        every=every, falling=falling, layers=layers, seed=seed,
+    )
+    for name, scale in scales.items():
+        if start[name] not in scale:
+            choices = ", ".join(map(str, scale))
+            raise ValueError(f"{name} is one of {choices}, not {start[name]!r}")
+    state = dict(stages=list(stages), real=real, start=start, scales=scales, **start)
+    state |= dict(first=8000, running=False)
+    alt = (
+        "Units as points in the plane of recognition's and generation's logit, with "
+        "arrows for the expected step. Both coins of a unit soon agree; along the line "
+        "where they do nothing pushes, and the units drift into the corners, unless "
+        "a use, perturbation or MIM holds them."
+    )
+    caption = (
+        "A dot is a unit; an arrow is the step that is expected there (of a unit that "
+        "is told, where the data tell any). The clock is τ = Σ lr² / batch. Nearly "
+        "constant are units that fire less than a tenth of the time, or more "
+        "than nine tenths; units beyond the edge are drawn on it."
+    )
+    return Interactive("drift", state, alt, caption, picture)
+
+
+_SCALES: dict[str, list] = {
+    "lr": [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5],
+    "batch": [1, 2, 4, 8, 16],
+    "use": [i / 100 for i in range(51)],
+    "flip": [i / 500 for i in range(51)],
+    "every": [0, 50, 20, 10, 5, 1],
+}
 
 # %% ../../nbs/53_gallery.ipynb #g-26
 def generative_blocks(machine: HelmholtzMachine) -> list[torch.Tensor]:
