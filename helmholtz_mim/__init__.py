@@ -135,5 +135,5 @@ class _Package(ModuleType):
         "The module keeps its place in `sys.modules`; here the name is the function's."
 
 
-_ROOMS = {home.split(".")[0] for home in _HOMES} | {"experiments", "figures", "interactive", "commands", "cli"}
+_ROOMS = {home.split(".")[0] for home in _HOMES} | {"experiments", "figures", "tables", "interactive", "commands", "cli"}
 sys.modules[__name__].__class__ = _Package

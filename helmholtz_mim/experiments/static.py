@@ -62,7 +62,7 @@ METHODS = {
     "wake-sleep": Recipe(lambda: sample, "wake-sleep", {}, 0.005),
     "flip": Recipe(Flip, "perturbation", {"fraction": 0.1}, 0.007),
     "mim": Recipe(_mim, "MIM, factorial", {"fraction": 0.1}, 0.007),
-    "mim annealed": Recipe(_mim, "MIM, annealed", ANNEALED, 0.007),
+    "mim annealed": Recipe(_mim, "MIM, fading", ANNEALED, 0.007),
     "rws": Recipe(lambda: sample, "RWS, 5 particles", {}, 0.005, RWS),
     "rws + mim": Recipe(_mim, "RWS + MIM", ANNEALED, 0.005, RWS),
 }
@@ -247,7 +247,7 @@ RATES = (0.003, 0.005, 0.007, 0.01, 0.014)
 
 
 def rate_runs(seeds: int = 3) -> list[StaticRun]:
-    """Plain and annealed at every rate, and at all but the highest
+    """Plain and fading at every rate, and at all but the highest
     for five times as long (one seed); judged on validation digits."""
     judged = partial(StaticRun, split="valid", particles=100)
     short = [
@@ -263,7 +263,7 @@ def rate_runs(seeds: int = 3) -> list[StaticRun]:
 
 def deep_runs(seeds: int = 3, epochs: int = 20) -> list[StaticRun]:
     """All methods with three hidden layers, half as many epochs for five particles;
-    twice as many seeds for plain and annealed."""
+    twice as many seeds for plain and fading."""
     return [
         StaticRun(
             method, seed=seed, lr=METHODS[method].lr,
@@ -275,7 +275,7 @@ def deep_runs(seeds: int = 3, epochs: int = 20) -> list[StaticRun]:
 
 
 def shallow_runs(seeds: int = 3) -> list[StaticRun]:
-    "Plain and annealed with fewer layers."
+    "Plain and fading with fewer layers."
     return [
         StaticRun(method, hidden, seed, lr=METHODS[method].lr)
         for hidden in WIDTHS[1:]
