@@ -44,6 +44,8 @@ class FactorialMIM(Estimated):
     torch.Size([3])
     """
 
+    unitwise = True
+
     def __init__(
         self,
         alpha: float = math.inf,  # weight of this input's evidence

@@ -26,6 +26,7 @@ class Flip(Rule):
     """
 
     rate: float = 0.25
+    unitwise = True
 
     def __post_init__(self):
         if not 0 <= number(self.rate) <= 1:
