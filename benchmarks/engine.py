@@ -162,7 +162,7 @@ def best(contenders, rounds, seconds=1.0):
 
 
 def floor(sizes):
-    """Microseconds of arithmetic in one online step, eight numbers to an instruction (the chapter on elementary functions counts it)."""
+    """Microseconds of arithmetic in one online step, eight numbers to an instruction (the chapter on the loop counts it)."""
     pairs, units, hidden = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False)), sum(sizes), sum(sizes[1:])
     return ((2 * (units + hidden) + units + hidden) * 30 + 6 * pairs * 4) / 8 / 2 / 3 / 1000
 

@@ -30,7 +30,7 @@ def weights(sizes):
 
 
 def floor(sizes):
-    """Microseconds of arithmetic in one online step, with scalar and with packed exponentials (the chapter on elementary functions counts it)."""
+    """Microseconds of arithmetic in one online step, with scalar and with packed exponentials (the chapter on the loop counts it)."""
     units, hidden, first = sum(sizes), sum(sizes[1:]), sizes[0] * sizes[1]
     down = 3 * 0.5 * weights(sizes)  # the rows of hidden units, half of which are on
     up = 3 * (INK * first + 0.5 * (weights(sizes) - first))  # the rows of pixels and of hidden units

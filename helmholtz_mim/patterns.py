@@ -16,7 +16,18 @@ from .arguments import number, real_numbers, shown, whole
 # %% ../nbs/02_patterns.ipynb #02-05
 class Patterns:
     """Binary patterns and how likely each of them is;
-    refuses anything that is not 0 or 1."""
+    refuses anything that is not 0 or 1.
+
+    `bits` `(patterns, units)` is a tensor, an array, a DataFrame or nested lists;
+    `weights` `(patterns,)` are relative frequencies, equal if left out; `epoch` says
+    how many patterns one epoch shows, one of each if left out. `units`, `means`,
+    `entropy` (nats) and `len` say what they hold; `Patterns.read(path)` takes them
+    from a file, and `split` holds some of them out. ValueError for other shapes and weights.
+
+    >>> data = Patterns([[0, 1], [1, 1]], weights=[1, 3])
+    >>> len(data), data.units, data.means.tolist()
+    (2, 2, [0.75, 1.0])
+    """
 
     bits: Float[Tensor, "patterns units"]
     weights: Float[Tensor, " patterns"]

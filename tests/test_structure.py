@@ -123,7 +123,7 @@ def test_outputs_warn_of_nothing(path):
         assert not warned, f"a reader would see this warning: {warned}"
 
 
-RAW = re.compile(r"class=[\"']dataframe|\bdtype:|>NaN<|(?<!\w)NaN(?!\w)")  # what only pandas prints
+RAW = re.compile(r"class=[\"']dataframe|\bdtype:|>NaN<|(?<![\w'\"])NaN(?!\w)")  # what only pandas prints
 UNPRINTED = {"19_drift", "54_outputs"}  # chapters whose tables are still those of pandas: none may be added
 
 

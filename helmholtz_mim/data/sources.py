@@ -175,7 +175,17 @@ def read_gaps(
     path: str | os.PathLike, *, threshold: float | None = None,
     weights: str | None = None, split: str | None = None,
 ) -> Gaps:
-    "Patterns from a file in which cells are empty, ?, not-a-number or −1: unknown."
+    """Patterns from a file in which cells are empty, ?, not-a-number or −1: unknown.
+
+    Returns the whole `table`, the `columns` that are units, `bits` `(rows, units)` with
+    0 where a unit is unknown, and `known`, the mask that `complete` takes. The other
+    arguments are those of `Patterns.read`. ValueError names the place of a mistake.
+
+    >>> import pathlib
+    >>> _ = pathlib.Path("gaps.csv").write_text("1,0,?\\n,1,1\\n")
+    >>> read_gaps("gaps.csv").known.tolist()
+    [[True, True, False], [False, True, True]]
+    """
     table, weights = _with_weights(path, weights, split)
     units = table.drop(columns=[c for c in (weights, split) if c is not None])
     values = numbers_of(units, _name(path))
@@ -220,7 +230,14 @@ def is_file(data: object) -> bool:
 
 
 def patterns_of(data: str | None, **options) -> Patterns:
-    "The patterns of a data set by its name, or of a file; options are for files."
+    """The patterns of a data set by its name, or of a file; options are for files.
+
+    A name with a dot or a folder in it is a file, which `Patterns.read` reads with the
+    options. ValueError suggests the nearest name if there is none like that.
+
+    >>> patterns_of("bars").units
+    16
+    """
     if data is not None and is_file(data):
         return read_patterns(data, **options)
     found = named(BUILT_IN, str(data), "data set")
@@ -241,7 +258,17 @@ def unseen(data: str) -> str:
 # %% ../../nbs/25_own_data.ipynb #u-22
 @dataclass
 class Source:
-    "Where patterns come from, and which of them are held out."
+    """Where patterns come from, and which of them are held out.
+
+    A name or a file, as `patterns_of` takes it, with `threshold` and `weights` as in
+    `Patterns.read`. `split` is the share of the rows to learn from, shuffled by
+    `split_seed`, or the column that says train or test. `patterns()` are those to learn
+    from, `held_out()` the others, or a test split that the set has, or else the same.
+
+    >>> source = Source("bars", split=0.5)
+    >>> len(source.patterns()), len(source.held_out())
+    (15, 15)
+    """
 
     # a data set by its name, or a file: .csv (-: standard input), .npy, .npz, .parquet
     data: str | None = None

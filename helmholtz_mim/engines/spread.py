@@ -100,7 +100,8 @@ def join_(rows: Tensor, ranks: Ranks) -> Tensor:
     if ranks.count == 1 or not rows.numel():
         return rows
     blocks = ranks.blocks(len(rows))
-    mine = rows.new_zeros(max(part.stop - part.start for part in blocks), *rows.shape[1:])
+    most = max(part.stop - part.start for part in blocks)
+    mine = rows.new_zeros(most, *rows.shape[1:])
     own = ranks.block(len(rows))
     mine[: own.stop - own.start] = rows[own]
     for part, theirs in zip(blocks, ranks.everybody(mine), strict=True):
@@ -118,8 +119,8 @@ def toss_part(key, position, s, z, first, units):
             e = b * units + first + j
             lower = e >= half
             x = splitmix64(key, np.uint64(position + e - lower * half + 1))
-            word = (x >> np.uint64(16)) & np.uint64(0xFFFFFF) if lower else x >> np.uint64(40)
-            u = np.float32(np.int32(word)) * np.float32(2.0**-24)
+            word = x >> (np.uint64(16) if lower else np.uint64(40))
+            u = np.float32(np.int32(word & np.uint64(0xFFFFFF))) * np.float32(2.0**-24)
             z[b, j] = np.float32(u * (one + exp_single(-s[b, j])) < one)
     return half
 
