@@ -129,5 +129,6 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(128 + (heard or [signal.SIGINT])[0])
         except Exception as error:
             if words := _sentence(error):
-                sys.exit(f"helmholtz-mim: {words}")
+                first = os.environ.get("RANK", "0") == "0"  # of several, one speaks
+                sys.exit(f"helmholtz-mim: {words}" if first else 1)
             raise

@@ -45,11 +45,15 @@ def trained(name, engine, **options):
 
 
 def start(folder, count, script, **environment):
-    """So many ranks of a script, which finds the rest of this file as a module."""
-    (folder / "script.py").write_text("import sys\nfrom pathlib import Path\nimport torch\nfrom test_spread import *\n" + script)
+    """So many ranks of a script, which finds the rest of this file as a module; or of a command."""
+    if script.startswith("-m "):
+        words = script.split()
+    else:
+        (folder / "script.py").write_text("import sys\nfrom pathlib import Path\nimport torch\nfrom test_spread import *\n" + script)
+        words = ["script.py"]
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_"))}
     path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "script.py"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), *words]
     return subprocess.Popen(
         command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         env={**inherited, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", **environment},
@@ -192,3 +196,22 @@ def test_a_missing_rank_is_said(tmp_path):
     environment = {**os.environ, "RANK": "0", "WORLD_SIZE": "2", **place}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=environment)
     assert "one of them is missing" in done.stdout, done.stderr
+
+
+TRAIN = "-m helmholtz_mim train --data digits --batch 100 --epochs 2 --report-every 1 --measure losses --engine spread --out run"
+
+
+def test_the_command_line_starts_ranks_of_which_one_writes(tmp_path):
+    sizes = " --sizes 64 20 10"
+    status, out, errors = finish(start(tmp_path, 2, TRAIN + sizes))
+    assert status == 0, errors
+    assert out.count("engine spread") == out.count("wrote run/machine.safetensors") == 1
+    assert load(tmp_path / "run/machine.safetensors").sizes == (64, 20, 10)
+    status, out, errors = finish(start(tmp_path, 2, TRAIN + sizes + " --resume"))
+    assert status == 0 and out.count("nothing is left to do") == 1, errors
+
+
+def test_a_mistake_is_said_by_one_rank(tmp_path):
+    status, _, errors = finish(start(tmp_path, 2, TRAIN + " --sizes 64 20 1"))
+    assert status != 0 and errors.count("2 ranks cannot share a layer of 1 units: start at most 1") == 1
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("machine*"))

@@ -6,6 +6,7 @@ __all__ = ['GROUPS', 'Line', 'Ending', 'Results', 'Train', 'configured']
 # %% ../../nbs/59_train_command.ipynb #t-02
 import argparse
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +16,13 @@ import pandas as pd
 import torch
 import tyro
 
-from ..checkpoint import Checkpoint
+from ..engines.spread import Ranks, together
 from ..patterns import Patterns
 from ..pushforward import LARGEST
 from ..measures.likelihood import EarlyStopping
 from ..machine import HelmholtzMachine
 from ..store import digest
-from ..training import Interrupted, train
+from ..training import Interrupted, Run, train
 from .outputs import alone, check_whole, afford, needs
 from .outputs import is_narrow
 from .choices import CHOICES, CONFIGURATION, choice
@@ -29,7 +30,8 @@ from .choices import options_in, shows, spelled
 from .options import Allocation, Data, Machine, Method
 from .options import Protocol, Steps, Work, described
 from .telling import Telling, outcome, printed, report_on
-from .folder import INTERRUPTED, Folder
+from .folder import CHECKPOINT, INTERRUPTED, Folder
+from .folder import Following
 
 # %% ../../nbs/59_train_command.ipynb #t-05
 @dataclass(kw_only=True)
@@ -76,23 +78,31 @@ class Train(Data, Machine, Protocol, Method, Allocation, Steps, Work, Ending, Re
                 setattr(self, axis, spelled(axis, given))
 
     def run(self) -> None:
-        "Train and write `machine.safetensors`, `history.csv` and `config.json`."
+        """Train and write `machine.safetensors`, `history.csv` and `config.json`;
+        of the ranks that torchrun has started the first one writes and speaks."""
+        with together() as ranks:
+            self.follow(ranks) if ranks.rank else self.lead(ranks)
+
+    def lead(self, ranks: Ranks) -> None:
+        "Train, write and say what came of it."
         with alone(self.out):
             self.check_numbers()
             run = self.settled()
             usual = Train(data=self.data).record()
             folder = Folder(self.out, run.record(), self.force, self.resume, usual)
             if folder.finished():
+                ranks.told(0)
                 return print(
                     f"the run in {self.out} is finished: nothing is left to do"
                 )
             kept, paths = folder.places(self.checkpoint_minutes)
             patterns = run.patterns()
             run.check_size(patterns)
-            generator = torch.Generator().manual_seed(self.seed)
-            machine = run.place(run.saved() or run.new(generator))
+            machine, generator = run.start()
+            ranks.told(1)
+            telling = Telling(kept, run.in_words(patterns))
             try:
-                history = run.trained(machine, patterns, kept, generator)
+                history = run.trained(machine, patterns, telling, generator)
             except Interrupted as stop:
                 raise KeyboardInterrupt(folder.rescue(machine, stop)) from None
             folder.write(machine, history, paths)
@@ -101,6 +111,19 @@ class Train(Data, Machine, Protocol, Method, Allocation, Steps, Work, Ending, Re
             exact = run.measure == "exact"
             print(printed(outcome(machine, patterns, run.others(), exact=exact)))
             print(f"wrote {paths[0]}, {paths[1].name} and {paths[2].name}")
+
+    def follow(self, ranks: Ranks) -> None:
+        "Train along with the first rank, if it does."
+        if ranks.told():
+            run, path = self.settled(), self.out / CHECKPOINT
+            machine, generator = run.start()
+            kept = Following(path, math.inf, resume=self.resume)
+            run.trained(machine, run.patterns(), kept, generator)
+
+    def start(self) -> tuple[HelmholtzMachine, torch.Generator]:
+        "The machine before its first epoch, and where chance comes from."
+        generator = torch.Generator().manual_seed(self.seed)
+        return self.place(self.saved() or self.new(generator)), generator
 
     def settled(self) -> "Train":
         "The same run, with nothing left open."
@@ -121,16 +144,15 @@ class Train(Data, Machine, Protocol, Method, Allocation, Steps, Work, Ending, Re
         return None if found is self.patterns() else found
 
     def trained(
-        self, machine: HelmholtzMachine, patterns: Patterns, kept: Checkpoint,
-        generator: torch.Generator,
+        self, machine: HelmholtzMachine, patterns: Patterns,
+        checkpoint: Callable[[Run], None], generator: torch.Generator,
     ) -> pd.DataFrame:
         "Train a machine, in place; returns the history."
         stop = self.stopping(self.held_out())
         options: dict = dict(
             allocate=self.rules(), method=self.algorithm(), optimizer=self.steps(),
             engine=self.engine, report=report_on(self.measure, self.device),
-            stop=stop,
-            checkpoint=Telling(kept, self.in_words(patterns)),
+            stop=stop, checkpoint=checkpoint,
         )
         history = train(
             machine, patterns, self.protocol(), **options, generator=generator

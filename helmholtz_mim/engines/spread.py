@@ -62,6 +62,10 @@ class Ranks:
         self.sent += mine.numel() * mine.element_size()
         return every.view(self.count, *mine.shape)
 
+    def told(self, word: int = 0) -> int:
+        "What the first rank says, to all."
+        return int(self.everybody(torch.tensor([word]))[0]) if self.count > 1 else word
+
     def sum_(self, total: Tensor) -> Tensor:
         "The sum over ranks, in place."
         if self.count > 1:
