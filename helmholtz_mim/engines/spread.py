@@ -57,10 +57,10 @@ class Ranks:
 
     def everybody(self, mine: Tensor) -> Tensor:
         "What all ranks have, one after the other; all of one shape."
-        every = mine.new_empty(self.count * mine.numel())
-        dist.all_gather_into_tensor(every, mine.reshape(-1))
+        every = [torch.empty_like(mine) for _ in range(self.count)]
+        dist.all_gather(every, mine)
         self.sent += mine.numel() * mine.element_size()
-        return every.view(self.count, *mine.shape)
+        return torch.stack(every)
 
     def told(self, word: int = 0) -> int:
         "What the first rank says, to all."
