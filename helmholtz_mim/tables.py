@@ -7,11 +7,12 @@ __all__ = ['ESTIMATES', 'DASH', 'CHANCES', 'decimals', 'numeral', 'Estimate', 'f
 # %% ../nbs/65_tables.ipynb #tb-02
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import groupby
 from numbers import Real
+from shutil import get_terminal_size
 
 import pandas as pd
 
@@ -170,6 +171,31 @@ class Printed:
         same = groupby(range(len(self.heads)), lambda k: self.heads[k][: level + 1])
         return [list(columns) for _, columns in same]
 
+    def fitted(self, width: int) -> Iterator["Printed"]:
+        "The columns that fit beside the row headers, then the next, and so on."
+        left = max((len(str(row[0])) for row in self.rows), default=0)
+        left, caption = width - max(left, len(self.corner)), self.caption
+        columns: list[list[int]] = [[]]
+        room = left
+        for k, head in enumerate(self.heads):
+            cells = [head[-1], *(str(row[1 + k]) for row in self.rows)]
+            if (takes := 2 + max(map(len, cells))) > room and columns[-1]:
+                columns, room = [*columns, []], left
+            columns[-1].append(k)
+            room -= takes
+        for some in columns:
+            heads = [self.heads[k] for k in some]
+            blocks = [
+                (words, [[row[0], *(row[1 + k] for k in some)] for row in rows])
+                for words, rows in self.blocks
+            ]
+            yield replace(self, caption=caption, heads=heads, blocks=blocks)
+            caption = ""
+
+    def __str__(self) -> str:
+        "Text as wide as the terminal, or as a page."
+        return "\n".join(map(repr, self.fitted(get_terminal_size((88, 24)).columns)))
+
     def __repr__(self) -> str:
         *groups, last = range(len(self.heads[0]))
         lines = [["", self.corner, *(head[last] for head in self.heads)]]
@@ -284,32 +310,38 @@ def _cells(values, name, how, find):
 
 
 def _added(values):
-    "What the header of a column of estimates says of its intervals."
-    forms = {value.form for value in values if isinstance(value, Estimate)}
+    "What the header of a column of estimates says of its intervals, if it has any."
+    known = [v for v in values if isinstance(v, Estimate) and not math.isnan(v.low)]
+    forms = {value.form for value in known}
     sign = "±\u00a0" if forms == {"±"} else ""
     return f" ({sign}95\u00a0%)" if forms else ""
 
 
 def _blocks(index, titles, find, columns, heads):
-    "The corner, the headers, and the rows under their headings, if there are groups."
-    stubs = [one if isinstance(one, tuple) else (one,) for one in index]
-    *outer, last = titles
-    lines = [
-        ([_outer(t, header(find(part))) for t, part in zip(outer, over)],
-         header(find(own)), cells)
-        for (*over, own), cells in zip(stubs, zip(*columns))
-    ]
-    groups = [(over, list(own)) for over, own in groupby(lines, lambda line: line[0])]
-    if 2 * len(groups) > len(lines):
-        joined = [[", ".join([*over, one]), *cells] for over, one, cells in lines]
-        return ", ".join(filter(None, titles)), heads, [("", joined)]
+    """The corner, the headers, and the rows under their headings: of as many levels
+    of the index as put two rows under each, in the mean."""
+    lines = []
+    for one, cells in zip(index, zip(*columns)):
+        *over, own = one if isinstance(one, tuple) else (one,)
+        words = [_outer(t, header(find(part))) for t, part in zip(titles, over)]
+        lines.append(([*words, header(find(own))], cells))
+    levels = range(len(titles) - 1, 0, -1)
+    deep = (d for d in levels if 2 * len(_grouped(lines, d)) <= len(lines))
+    depth = next(deep, 0)
     blocks = [
-        (", ".join(over), [[one, *cells] for _, one, cells in own])
-        for over, own in groups
+        (", ".join(over), [[", ".join(words[depth:]), *cells] for words, cells in own])
+        for over, own in _grouped(lines, depth)
     ]
-    return last, heads, blocks
+    return ", ".join(filter(None, titles[depth:])), heads, blocks
+
+
+def _grouped(lines, depth):
+    "Neighbouring rows that share their first so many words."
+    groups = groupby(lines, lambda line: line[0][:depth])
+    return [(over, list(own)) for over, own in groups]
 
 
 def _outer(title, name):
-    "A number needs its name beside it."
-    return name if re.search(r"[^\W\d_]{2}", name) else f"{title} {name}".strip()
+    "A number, a yes and a no need their name beside them."
+    speaks = re.search(r"[^\W\d_]{2}", name) and name not in ("yes", "no")
+    return name if speaks else f"{title} {name}".strip()

@@ -18,6 +18,7 @@ from helmholtz_mim.experiments.comparison import liu_columns, perform, scheme, t
 from helmholtz_mim.experiments.comparison import dynamics_runs, nothing, panels
 from helmholtz_mim.experiments.rivals import EXPERIMENTS, interleave_runs
 from helmholtz_mim.records import against, per_seed, wide_names
+from helmholtz_mim.tables import tabulate
 from helmholtz_mim.measures.meaning import causal, complement, predictive
 
 
@@ -207,7 +208,8 @@ def test_the_printed_table_keeps_runs_apart_and_names_schemes(tmp_path):
     execute_all(runs, tmp_path)
     table = book.experiment(lambda *seeds: runs, exact_report, tmp_path, resume=True)
     assert len(table) == 2 and set(table.index.get_level_values("rate")) == {0.05, 0.5}
-    assert set(table.index.get_level_values("scheme")) == {"perturbation"}
+    lines = str(tabulate(table, "words", names=book.in_print)).splitlines()
+    assert "well-formed, perturbation" in lines and [line.split()[0] for line in lines[-2:]] == ["0.05", "0.5"]
 
 
 def test_the_printed_table_has_a_row_for_each_run_of_every_experiment(tmp_path):

@@ -104,6 +104,32 @@ def test_columns_stand_under_their_headers():
     assert all(line[:end].endswith(" 8") for line in lines[2:])
 
 
+@pytest.mark.parametrize("width", [20, 50, 60, 200])
+def test_columns_that_do_not_fit_follow_below(width, monkeypatch):
+    """Every column once and in order, none wider than the terminal unless it is alone, and the same text where all fit."""
+    table = tabulate(pd.concat({"one": compared(), "two": compared()}), "words")
+    parts = [*table.fitted(width)]
+    assert [head for part in parts for head in part.heads] == table.heads
+    assert [part.caption for part in parts] == ["words", *[""] * (len(parts) - 1)]
+    for part in parts:
+        assert len(part.heads) == 1 or max(map(len, repr(part).splitlines())) <= width
+        assert [row[0] for row in part.rows] == [row[0] for row in table.rows]
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert str(table).split() == [word for part in parts for word in repr(part).split()] and (str(table) == repr(table)) == (width == 200)
+
+
+def test_each_part_is_as_full_as_it_can_be():
+    table = tabulate(pd.DataFrame([[1] * 6], ["row"], list("abcdef")), "w")
+    assert [[len(part.heads) for part in table.fitted(width)] for width in (8, 9, 11, 12)] == [[1] * 6, [2] * 3, [2] * 3, [3] * 2]
+
+
+def test_without_an_interval_none_is_announced():
+    alone = Estimate(0.5, math.nan, math.nan)
+    table = pd.DataFrame({"x": [alone, alone], "y": [alone, Estimate(0.5, 0.4, 0.6)]})
+    assert [head for (head,) in tabulate(table, "w", rows="row").heads] == ["x", "y (±\u00a095\u00a0%)"]
+    assert repr(tabulate(table.iloc[:0], "nothing yet", rows="row")).startswith("nothing yet")
+
+
 def test_a_table_is_html_that_can_be_heard():
     table = compared()
     page = parsed(tabulate(pd.concat({"one": table, "two": table}, names=["world", "scheme"]), "a < b", draw=math.inf))
@@ -131,6 +157,17 @@ def test_the_index_is_shown_where_it_says_something():
     assert [t.text for t in parsed(few).select("th[scope=row]")] == ["one, 1", "two, 2"] and few.corner == "world, n"
     series = tabulate(pd.Series({"a": 1.5, "b": math.nan}, name="nats"), "w", rows="what")
     assert str(series).splitlines()[1:] == ["what  nats", "a     1.50", "b        –"]
+
+
+def test_rows_stand_under_as_many_headings_as_have_two_rows_each():
+    index = pd.MultiIndex.from_product([["one", "two"], ["up", "down"], [1, 2]], names=["world", "way", "n"])
+    whole = tabulate(pd.DataFrame({"x": range(8)}, index), "w")
+    assert whole.corner == "n" and [words for words, _ in whole.blocks] == ["one, up", "one, down", "two, up", "two, down"]
+    assert [row[0] for row in whole.rows] == 4 * ["1", "2"]
+    half = tabulate(pd.DataFrame({"x": range(4)}, index[::2]), "w")
+    assert half.corner == "way, n" and [words for words, _ in half.blocks] == ["one", "two"] and half.rows[0][0] == "up, 1"
+    known = tabulate(pd.DataFrame({"x": [1, 2]}, pd.MultiIndex.from_product([[False], ["up", "down"]], names=["bias", "way"])), "w")
+    assert [words for words, _ in known.blocks] == ["bias no"]
 
 
 def test_digits_are_given_for_all_columns_or_some():

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['SAMPLES', 'PARTICLES', 'PATTERNS', 'Telling', 'in_time', 'report_on', 'on_cpu', 'outcome', 'likelihood', 'printed',
-           'in_short']
+           'over_seeds']
 
 # %% ../../nbs/57_telling.ipynb #te-02
 import copy
@@ -24,6 +24,7 @@ from ..measures.likelihood import exact_log_likelihood, log_likelihood
 from ..measures.exact import exact_report
 from ..machine import HelmholtzMachine
 from ..measures.sampled import sampled_report
+from ..tables import Estimate, Printed, tabulate
 from ..training import Report, Run, losses
 from .outputs import is_narrow
 
@@ -148,17 +149,15 @@ def _activity(machine: HelmholtzMachine, patterns: Patterns) -> dict[str, Tensor
     return {name: torch.tensor(found.to_numpy())}
 
 
-def printed(found: dict[str, Tensor]) -> str:
-    "A line for each, mean ± half the 95 % interval over seeds."
-    values = {name: pd.Series(one.flatten().numpy()) for name, one in found.items()}
-    width = max(map(len, values))
-    return "\n".join(f"{name:{width}}  {in_short(one)}" for name, one in values.items())
+def printed(found: dict[str, Tensor]) -> Printed:
+    "A row for each: the mean over seeds with its 95 % interval."
+    rows = {name: over_seeds(values.flatten()) for name, values in found.items()}
+    seeds = max(values.numel() for values in found.values())
+    words = f"At the end, mean of {seeds} seeds" if seeds > 1 else "At the end"
+    return tabulate(pd.Series(rows, name="value"), words)
 
 
-def in_short(values: pd.Series) -> str:
+def over_seeds(values: Tensor) -> Estimate:
     "The mean over seeds, with its interval where there are several."
-    mean, count = values.mean(), len(values)
-    if count == 1:
-        return f"{mean:.4g}"
-    low, high = mean_interval(mean, values.sem(), count)
-    return f"{mean:.4g} ± {(high - low) / 2:.2g}"
+    one = pd.Series(values.double().numpy())
+    return Estimate(one.mean(), *mean_interval(one.mean(), one.sem(), len(one)))

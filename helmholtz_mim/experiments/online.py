@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from ..data.worlds import SIZES
-from .comparison import nothing, printed, scheme
+from .comparison import nothing, scheme
 from .pyramid import EDGES, PYRAMID, complete_pyramids
 from .pyramid import dreamt, keep_dreams, mnist_quality
 from .pyramid import mnist_report, mnist_store
@@ -108,7 +108,7 @@ def mnist_results(folder: Path, resume: bool, seeds: int = 4) -> pd.DataFrame:
     complete_pyramids(pyramid_runs(), folder, resume=resume)
     complete_online([*online_runs(seeds), *deep_runs()], folder, resume=resume)
     table = mnist_store(folder).table(online_runs(seeds))
-    return printed(
+    return (
         table.groupby(["batch", "lr", "scheme"])
         .mean(numeric_only=True)
         .drop(columns="replica")
