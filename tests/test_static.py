@@ -8,21 +8,26 @@ import pytest
 import torch
 
 from helmholtz_mim import Adam, Reweighted, WakeSleep, sample
+from helmholtz_mim.data.images import mnist
 from helmholtz_mim.experiments import static
 from helmholtz_mim.experiments.pyramid import dreams_of
 from helmholtz_mim.experiments.static import (
     FURTHER,
+    HALVES,
     KEPT,
     METHODS,
     SWITCHES,
+    UPPER,
     VARIANTS,
     StaticRun,
     kept,
     deep_runs,
+    halves_of,
     long_runs,
     rate_runs,
     shallow_runs,
     perform_further,
+    perform_halves,
     perform_static,
     search_runs,
     shape_runs,
@@ -87,6 +92,28 @@ def test_kept_machines_can_be_judged_further(tmp_path, monkeypatch):
     assert store.complete([further], perform_further).particles.tolist() == [1, 10, 100]
     with pytest.raises(FileNotFoundError, match="helmholtz-mim table static makes them"):
         store.read(FURTHER)
+
+
+def test_halves_are_completed_and_what_was_given_stays(tmp_path, monkeypatch):
+    run, store = StaticRun("mim", **QUICK), static_store(tmp_path)
+    monkeypatch.setattr("helmholtz_mim.experiments.static.KEPT", [run])
+    monkeypatch.setattr("helmholtz_mim.experiments.static.PARTICLES", 20)
+    monkeypatch.setattr("helmholtz_mim.experiments.static.SWEEPS", 2)
+    store.complete([run], perform_static)
+    halves = Summary("halves", (run,))
+    table = store.complete([halves], perform_halves, "safetensors").set_index(["method", "digit"])
+    test, seen = mnist("test", "static").bits, halves_of(halves, store)
+    assert torch.equal(seen["whole"], test[::10]) and seen["mim"].shape == (10, 4, 784)
+    assert (seen["mim"] == seen["whole"].unsqueeze(1))[..., UPPER].all()
+    assert table.loc["mim", "by chains"].notna().sum() == 34 and table.loc["mim", "ess"].between(1, 20).all()
+    rates = mnist("train", "static").means
+    expected = (rates - test).abs()[:, ~UPPER].sum(-1).tolist()
+    assert table.loc["pixel rates", "off"].tolist() == pytest.approx(expected, rel=1e-4)
+    alike = (test[:, None] != mnist("train", "static").bits)[..., UPPER].sum(-1)
+    best = (test[:, None] != mnist("train", "static").bits)[..., ~UPPER].sum(-1).masked_fill(alike > alike.amin(-1, keepdim=True), -1)
+    assert all(off in row[row >= 0] for off, row in zip(table.loc["most alike", "off"], best, strict=True))
+    with pytest.raises(FileNotFoundError, match="helmholtz-mim table static makes them"):
+        halves_of(HALVES, store)
 
 
 def test_the_weights_of_another_run_are_refused(tmp_path):

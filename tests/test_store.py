@@ -19,7 +19,7 @@ from helmholtz_mim.experiments.drift import drift_runs, drift_store
 from helmholtz_mim.experiments.folk import folk_runs, folk_store
 from helmholtz_mim.experiments.online import OnlineRun, deep_runs as deep_online, online_runs
 from helmholtz_mim.experiments.pyramid import EDGES, PyramidRun, mnist_store, pyramid_runs
-from helmholtz_mim.experiments.static import FURTHER, QUALITY, SWITCHES, StaticRun, deep_runs, long_runs, rate_runs
+from helmholtz_mim.experiments.static import FURTHER, HALVES, QUALITY, SWITCHES, StaticRun, deep_runs, long_runs, rate_runs
 from helmholtz_mim.experiments.static import search_runs, shallow_runs, shape_runs, static_store
 from helmholtz_mim.store import Store, Summary, describe, digest
 
@@ -182,7 +182,7 @@ def test_every_stored_result_is_found_and_no_other_is_there():
     digits = [*online_runs(), *deep_online(), *pyramid_runs(), EDGES]
     stores += [(mnist_store(RESULTS / "mnist", "quality.csv"), digits)]
     stores += [(drift_store(RESULTS / "drift"), drift_runs()), (folk_store(RESULTS / "folk"), [*folk_runs().values()])]
-    stores += [(static_store(static), [*deep_runs(), *shallow_runs(), *long_runs(), *SWITCHES, FURTHER, QUALITY])]
+    stores += [(static_store(static), [*deep_runs(), *shallow_runs(), *long_runs(), *SWITCHES, FURTHER, QUALITY, HALVES])]
     stores += [(static_store(static / "search"), [*search_runs(), *shape_runs(), *rate_runs()])]
     for place, runs in stores:
         assert place.finished(runs)

@@ -2,9 +2,10 @@
 
 # %% auto #0
 __all__ = ['PLAIN', 'RWS', 'ANNEALED', 'METHODS', 'VARIANTS', 'NAMES', 'tossed_classifier', 'WIDTHS', 'PAIR', 'RATES', 'SMALL',
-           'SWITCHES', 'KEPT', 'CODED', 'FURTHER', 'QUALITY', 'Recipe', 'StaticRun', 'static_store', 'perform_static',
-           'kept', 'search_runs', 'shape_runs', 'rate_runs', 'deep_runs', 'shallow_runs', 'long_runs',
-           'perform_further', 'perform_quality', 'static_results']
+           'SWITCHES', 'KEPT', 'CODED', 'FURTHER', 'QUALITY', 'UPPER', 'HALVES', 'PARTICLES', 'SWEEPS', 'Recipe',
+           'StaticRun', 'static_store', 'perform_static', 'kept', 'search_runs', 'shape_runs', 'rate_runs', 'deep_runs',
+           'shallow_runs', 'long_runs', 'perform_further', 'perform_quality', 'static_results', 'perform_halves',
+           'halves_of']
 
 # %% ../../nbs/34_static.ipynb #18a-02
 import warnings
@@ -15,11 +16,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from ..patterns import Patterns
 from ..arguments import named
+from ..measures.inference import complete, complete_gibbs, gibbs
 from ..measures.likelihood import ladder, log_likelihood
 from ..rules.factorial import FactorialMIM, leave_one_out, self_consistent
 from ..data.images import mnist
@@ -365,9 +368,68 @@ def static_results(folder: Path, resume: bool, seeds: int = 3) -> pd.DataFrame:
     store.complete([*shallow, *SWITCHES], perform_static, resume=resume)
     store.complete([FURTHER], perform_further, resume=resume)
     store.complete([QUALITY], perform_quality, resume=resume)
+    store.complete([HALVES], perform_halves, "safetensors", resume=resume)
     table = store.table([*deep, *shallow])
     top = table[table.particles == table.particles.max()]
     return top.pivot_table(index="method", columns="hidden", values="nats").rename(
         index=NAMES
     )
+
+
+# %% ../../nbs/34_static.ipynb #18a-h2
+UPPER = torch.arange(784) < 392  # what is shown of a digit
+HALVES = Summary("halves", tuple(long_runs(seeds=1)))  # of digits, completed
+PARTICLES, SWEEPS = 1000, 60
+
+
+def _off(p: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    "How many hidden pixels are expected to be off, of each digit."
+    return (p - x).abs()[:, ~UPPER].sum(-1)
+
+
+def _halves(machine: HelmholtzMachine, x: torch.Tensor):
+    """What a machine makes of upper halves: four completions of each, and what can be
+    measured of them; of every third by chains as well."""
+    some, generator = x[::3], torch.Generator().manual_seed(5)
+    found = complete(machine, x, UPPER, 4, particles=PARTICLES, generator=generator)
+    chains = complete_gibbs(
+        machine, some, UPPER, 4, steps=SWEEPS, move=gibbs, generator=generator
+    )
+    measured = {
+        "off": _off(found.probability, x),
+        "by chains": torch.full((len(x),), torch.nan),
+        "ess": found.ess,
+        "upper": found.log_likelihood,
+        "whole": log_likelihood(machine, x, PARTICLES, generator=generator),
+    }
+    measured["by chains"][::3] = _off(chains.mean(-2), some)
+    return found.samples, pd.DataFrame(measured)
+
+
+def perform_halves(summary: Summary, store: Store) -> None:
+    """Complete the lower halves of a hundred test digits by kept machines, by the
+    training digit most alike above, and by the rate of each pixel; keep ten to see."""
+    data, test = mnist("train", "static"), mnist("test", "static").bits
+    x = test[:: len(test) // 100]
+    alike = torch.cdist(x[:, UPPER], data.bits[:, UPPER], p=1).argmin(-1)
+    plain = {"most alike": data.bits[alike], "pixel rates": data.means.expand_as(x)}
+    tables = {name: pd.DataFrame({"off": _off(p, x)}) for name, p in plain.items()}
+    seen = {"whole": x[::10]}
+    for run in summary.runs:
+        samples, tables[run.method] = _halves(kept(run, store), x)
+        seen[run.method] = samples[::10]
+    packed = {k: np.packbits(bits.numpy() > 0, axis=-1) for k, bits in seen.items()}
+    tensors = {name: torch.from_numpy(bits) for name, bits in packed.items()}
+    store.keep(summary, tensors, "safetensors")
+    names = ["method", "digit"]
+    store.write(summary, pd.concat(tables, names=names).reset_index())
+
+
+def halves_of(summary: Summary, store: Store) -> dict[str, torch.Tensor]:
+    "Ten digits and, by method, their four completions: `(10, 4, 784)` bits."
+    kept = store.kept(summary, "safetensors")
+    return {
+        name: torch.from_numpy(np.unpackbits(bits.numpy(), axis=-1)).float()
+        for name, bits in kept.items()
+    }
 
