@@ -22,7 +22,8 @@ class Patterns:
     `weights` `(patterns,)` are relative frequencies, equal if left out; `epoch` says
     how many patterns one epoch shows, one of each if left out. `units`, `means`,
     `entropy` (nats) and `len` say what they hold; `Patterns.read(path)` takes them
-    from a file, and `split` holds some of them out. ValueError for other shapes and weights.
+    from a file, and `split` holds some of them out. ValueError for other shapes and
+    weights.
 
     >>> data = Patterns([[0, 1], [1, 1]], weights=[1, 3])
     >>> len(data), data.units, data.means.tolist()

@@ -44,6 +44,7 @@ from helmholtz_mim import (
 )
 from helmholtz_mim.arguments import check_memory
 from helmholtz_mim.engines.reference import Engine
+from helmholtz_mim.engines.spread import Ranks
 from helmholtz_mim.measures.meaning import causal
 from helmholtz_mim.pushforward import log_table
 from helmholtz_mim.rule import Remembering
@@ -186,7 +187,30 @@ def exploding(lr):
     return trained(machine, TrainConfig(6, batch=10, lr=lr, report_every=6), engine="torch", generator=chance(0))
 
 
+def single():
+    return HelmholtzMachine((8, 4, 2)).float()
+
+
+def among(count):
+    """Training as the first of so many ranks, of which the others are made up, and differ."""
+
+    def call():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Ranks, "here", classmethod(lambda cls: cls(0, count)))
+            patch.setattr(Ranks, "everybody", lambda self, mine: torch.stack([mine + k for k in range(self.count)]))
+            return trained(single(), engine="spread")
+
+    return call
+
+
 ENGINE_CASES = {
+    "more ranks than units": (among(9), r"start at most (\d+)", lambda most: trained(single(), engine="spread")),
+    "ranks that differ": (among(2), "start all of them with the same command", on("spread", machine=single)),
+    "a rule for whole layers, spread": (
+        on("spread", machine=single, allocate=CategoricalMIM),
+        "engine='(.*)'",
+        there(machine=single, allocate=CategoricalMIM),
+    ),
     "a method, compiled": (on("compiled", method=Reweighted), "engine='(.*)'", there(method=Reweighted)),
     "Adam, compiled": (on("compiled", optimizer=Adam), "engine='(.*)'", there(optimizer=Adam)),
     "momentum, compiled": (
