@@ -172,8 +172,10 @@ class Diagnose:
             inputs=None if self.inputs is None else read_numbers(self.inputs),
         )
         words = "Entropies and information in nats"
-        table = tabulate(report.set_index("measure"), words)
-        print(verdict(report), table, sep="\n\n")
+        table = tabulate(report.drop(columns="note").set_index("measure"), words)
+        notes = dict(report.loc[report.note != "", ["measure", "note"]].to_numpy())
+        lines = "\n".join(f"{measure}: {note}" for measure, note in notes.items())
+        print(verdict(report), table, lines, sep="\n\n")
         for path in paths:
             matplotlib.use("Agg")
             picture = plot_codes(report)
