@@ -262,10 +262,10 @@ def effects(folder: Path) -> pd.DataFrame:
 # %% ../../nbs/18_rivals.ipynb #ri-43
 SENTENCES = """\
 1. **At a noisy, constant rate the upper layers die under wake-sleep, and MIM wakes
-   them**: on the rhythms the factorial form changes KL(data ‖ model) by {gain} nats and
-   brings what neighbouring layers tell each other from {told[wake-sleep]:.1f} nats to
-   {told[mim]:.1f}, where perturbation, a placebo, brings {told[flip]:.1f} and no lower
-   divergence.
+   them**: on the rhythms, from collapsed machines (Figure 3), the factorial form
+   changes KL(data ‖ model) by {gain} nats and brings what neighbouring layers tell
+   each other from {told[wake-sleep]:.1f} nats to {told[mim]:.1f}, where perturbation,
+   a placebo, brings {told[flip]:.1f} and no lower divergence.
 2. **What kills them is the noise of the updates**, learning rate over batch size: MIM
    has the lower divergence in {won} of the {squares} squares of a map of both, though
    plain wake-sleep, calm and for long enough, ends lower, by {calm} nats.
