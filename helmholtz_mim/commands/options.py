@@ -31,6 +31,12 @@ class Data(Source):
     # mnist-static or mnist-dynamic; or a file: .csv (-: standard input), .npy, .npz,
     # .parquet
     data: str = "well-formed"
+    # of a file that is grey: above it a unit is on
+    threshold: Annotated[float | None, shows("FLOAT")] = None
+    # the file's column of weights; weight, weights or count if left out
+    weights: Annotated[str | None, shows("COLUMN")] = None
+    # the share of the rows to learn from, or the column that says train or test
+    split: Annotated[float | str | None, shows("SHARE|COLUMN")] = None
 
     def layers(self) -> tuple[int, ...]:
         "The sizes of the book's machine for them."
