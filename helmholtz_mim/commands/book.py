@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 import tyro
 from matplotlib.figure import Figure as Picture
+from PIL import Image
 
 from ..data.worlds import SIZES, well_formed
 from ..experiments.collapse import draw_layers, train_by_the_book
@@ -261,4 +262,13 @@ class Figure:
             picture = make(self.seeds, self.results)
             with atomic_write(path) as beside:
                 picture.savefig(beside, dpi=110)
+                if path.suffix == ".png":
+                    _lighten(beside)
             print(f"wrote {path}")
+
+
+def _lighten(path: Path) -> None:
+    "Leave as many colours to a picture as lines and words need."
+    with Image.open(path) as picture:
+        few = picture.convert("RGB").quantize(96, dither=Image.Dither.NONE)
+    few.save(path, "png", optimize=True)
