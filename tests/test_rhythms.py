@@ -85,6 +85,7 @@ def test_names_mean_these_bars_wherever_a_data_set_is_named(name):
 @pytest.mark.filterwarnings("ignore:the log-likelihood still climbs")
 def test_a_machine_is_trained_and_evaluated_by_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
     main("train --data folk-3-4 --epochs 1 --seeds 2 --measure losses --out waltz".split())
     main("evaluate waltz/machine.safetensors --particles 10".split())
     last = capsys.readouterr().out.rstrip().splitlines()[-1].replace("−", "-").split()
