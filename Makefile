@@ -64,10 +64,10 @@ book: $(READY)
 	[ $$executed = 0 ] || { echo "It is not all fresh:"; cat _build/failed.txt; exit $$executed; }
 
 test: sync lint types check
-	$(BIN)/pytest --nbval nbs tests -n 2 --dist loadfile
+	$(BIN)/pytest --nbval nbs tests -n 2 --dist loadfile --no-loadscope-reorder
 
 second: $(READY)
-	$(ARITHMETIC) $(BIN)/pytest -n 2 --dist loadfile --nbval $(wildcard $(LIVE:%=nbs/%_*.ipynb)) $(NUMERICAL:%=tests/test_%.py)
+	$(ARITHMETIC) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --nbval $(wildcard $(LIVE:%=nbs/%_*.ipynb)) $(NUMERICAL:%=tests/test_%.py)
 
 seeds: $(READY)
 	TEST_SEED=all $(BIN)/pytest tests -n 2 -m "seeded and not browser"
