@@ -194,9 +194,9 @@ def test_a_sentence_leads_to_the_state_that_it_names(alive, stage, words, forces
 
 def test_a_sentence_obeys_the_keyboard(opened):
     page = opened(plane())
-    page.get_by_role("link", name="Mutate").focus()
+    page.get_by_role("link", name="Perturb them").focus()
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.textContent") == "Mutate"
+    assert page.evaluate("document.activeElement.textContent") == "Perturb them"
     assert page.get_by_label("perturbation flips").get_attribute("aria-valuetext") == "3 % of the tosses"
     page.get_by_label("learning rate").focus()
     page.keyboard.press("ArrowLeft")

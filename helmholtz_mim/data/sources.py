@@ -136,7 +136,7 @@ def _belongs(
     named({"train": 0, "test": 1}, part, "part of data")
     if split is None:
         raise ValueError(
-            f"{what} is not told apart: name the column that says train or test (split)"
+            f"{what} has no parts yet: name the column that says train or test (split)"
         )
     column = table[[split]]
     odd = ~column.isin(["train", "test"]).to_numpy()

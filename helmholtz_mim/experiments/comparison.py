@@ -113,7 +113,7 @@ class Run:
 
     data: str = "well-formed"
     scheme: str = "wake-sleep"
-    every: int = 10  # every so many-th step is the scheme's
+    every: int = 10  # one step of so many is the scheme's
     epochs: int = 600
     batch: int = 1
     lr: float = 0.1

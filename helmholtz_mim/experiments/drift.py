@@ -38,7 +38,7 @@ class Forces:
     batch: int = 1  # data, and as many dreams, a step
     use: float = 0.0  # share of the data that say what the bit is
     flip: float = 0.0  # probability that perturbation flips a toss
-    every: int = 0  # MIM decides in every so many-th step; 0: never
+    every: int = 0  # MIM decides in one step of so many; 0: never
     falling: bool = False  # the rate, as 1/(1 + steps/1000)
 
     def rate(self, steps: float) -> float:
@@ -99,9 +99,10 @@ STORY = [
             "four](batch=4): the clock runs more slowly, and nothing else changes. "
             "[Let the rate fall](falling=true), and the clock comes to a stop. [Make "
             "the bit useful](use=0.1), and the data hold it; but [a small use in loud "
-            "noise](use=0.02,lr=0.5) holds few. [Mutate](flip=0.03), and the units are "
-            "kept tossing. [One step in five is MIM's](every=5): they are held out of "
-            "the corners. [Every step is MIM's](every=1): they drift twice as fast."
+            "noise](use=0.02,lr=0.5) holds few. [Perturb them](flip=0.03), and the "
+            "units are kept tossing. [One step in five is MIM's](every=5): they are "
+            "held out of the corners. [Every step is MIM's](every=1): they drift twice "
+            "as fast."
         ),
     ),
     dict(
@@ -110,9 +111,9 @@ STORY = [
             "Two units that may say the same. One bit is useful, either of them may "
             "say it, and the data tell it to the one whose coin is fairer. [One use "
             "for two](): it holds one of them, and the other is free to drift. [No "
-            "use](use=0): both drift. [Mutate](flip=0.03): the idle one tosses too, "
-            "and says nothing. [One step in five is MIM's](every=5): both are held out "
-            "of the corners, needed or not."
+            "use](use=0): both drift. [Perturb them](flip=0.03): the idle one "
+            "tosses too, and says nothing. [One step in five is MIM's](every=5): both "
+            "are held out of the corners, needed or not."
         ),
     ),
     dict(
@@ -224,7 +225,7 @@ class Mutation:
 
 def settled(theta, push, noise):
     """The probabilities on a grid of logits where a push and a noise (half the
-    variance) have come to terms."""
+    variance) balance."""
     ratio = push / noise
     middle = (ratio[1:] + ratio[:-1]) / 2 * np.diff(theta)
     height = np.concatenate([[0], middle.cumsum()]) - np.log(noise)

@@ -53,7 +53,7 @@ def left_out(
 
 def smoothed(train: Patterns) -> Float[Tensor, " states"]:
     """The frequencies of training with some extra bars, even and independent ones:
-    as many of each as foretell a training bar best from the rest."""
+    as many of each as predict a training bar best from the rest."""
     count, alone = counted(train), independent(train)
     spreads = [
         share * alone + (1 - share) / len(alone) for share in torch.linspace(0, 1, 21)

@@ -34,7 +34,7 @@ from ..tables import Estimate
 
 # %% ../../nbs/18_rivals.ipynb #13-65a
 def interleave_runs(seeds: int = 16) -> list[Run]:
-    """Either form of MIM in every so many-th step on two worlds, and as often as in
+    """Either form of MIM in one step of so many on two worlds, and as often as in
     the tables on the third; perturbation at several rates on one;
     the rarest is as good as never."""
     often = (1, 2, 5, 10, 20, 50, 100)
@@ -263,16 +263,17 @@ def effects(folder: Path) -> pd.DataFrame:
 SENTENCES = """\
 1. **At a noisy, constant rate the upper layers die under wake-sleep, and MIM wakes
    them**: on the rhythms, from collapsed machines (Figure 3), the factorial form
-   changes KL(data ‖ model) by {gain} nats and brings what neighbouring layers tell
-   each other from {told[wake-sleep]:.1f} nats to {told[mim]:.1f}, where perturbation,
-   a placebo, brings {told[flip]:.1f} and no lower divergence.
+   changes KL(data ‖ model) by {gain} nats and raises the information between
+   neighbouring layers, summed over all pairs, from {told[wake-sleep]:.1f} to
+   {told[mim]:.1f} nats; perturbation, a placebo, raises it to {told[flip]:.1f} and
+   does not lower the divergence.
 2. **What kills them is the noise of the updates**, learning rate over batch size: MIM
    has the lower divergence in {won} of the {squares} squares of a map of both, though
-   plain wake-sleep, calm and for long enough, ends lower, by {calm} nats.
+   plain wake-sleep with small steps, and enough of them, ends lower, by {calm} nats.
 3. **A rate that falls lowers the divergence more, and without MIM**: to {plain} nats,
-   with MIM to {mim}; but then the layers above the first tell each other {silent:.1f}
-   nats, and with MIM {awake:.1f}.
-4. **Not every world is helped**: on the heartbeat's five patterns no form of MIM
+   with MIM to {mim}; but then the information between the layers above the first is
+   {silent:.1f} nats, and with MIM {awake:.1f}.
+4. **MIM does not help on every world**: on the heartbeat's five patterns no form of MIM
    changes the divergence by anything that {seeds:.0f} seeds can tell, and on the shifts
    the factorial form changes it by {shifts} nats.
 5. **So MIM is for machines whose upper layers are wanted**, as on handwriting, where

@@ -260,7 +260,7 @@ def drift_plane(
     batch: int = 1,
     use: float = 0.0,  # share of the data that say what the bit is
     flip: float = 0.0,  # probability that perturbation flips a toss
-    every: int = 0,  # MIM decides in every so many-th step; 0: never
+    every: int = 0,  # MIM decides in one step of so many; 0: never
     falling: bool = False,  # the rate
     layers: str = "none",  # the trained machine that is marked
     seed: int = 1,

@@ -239,7 +239,7 @@ export class FactorialMIM {
   }
 }
 
-/** Online wake-sleep, one datum and one dream a step; in every so many-th step the rule decides. */
+/** Online wake-sleep, one datum and one dream a step; in one step of so many the rule decides. */
 export class Training {
   constructor(machine, data, stream, { lr = 0.1, every = 10 } = {}) {
     Object.assign(this, { machine, data, stream, lr, every, rule: null, steps: 0 });

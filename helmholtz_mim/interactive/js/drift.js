@@ -25,7 +25,7 @@ const traits = {
   "moves": {
     "stage": "one unit, two units or a layer, by the name that the figure was given; the units begin anew",
     "lr": "learning rate", "batch": "data, and dreams, a step", "use": "share of the data that say what the bit is",
-    "flip": "probability that perturbation flips a toss", "every": "MIM decides in every so many-th step; 0: never",
+    "flip": "probability that perturbation flips a toss", "every": "MIM decides in one step of so many; 0: never",
     "falling": "whether the rate falls from now on, as 1/(1 + steps/1000)", "layers": "the trained machine whose units are marked, by name, or none",
     "seed": "1 to 16; the units begin anew", "running": "whether they walk"
   },

@@ -12,7 +12,7 @@ const STYLE = `
 @media (max-width: 640px) { .dial { grid-template-columns: minmax(0, 1fr); } .dial .values { min-height: 1.4em; } .dial-verdict { min-height: 8.4em; } }`;
 
 const traits = {
-  "moves": { "every": "the rule decides in every so many-th step", "rate": "of perturbation" },
+  "moves": { "every": "the rule decides in one step of so many", "rate": "of perturbation" },
   "computes": { "values": "of each measure where the dial stands, nats: MIM, factorial; perturbation; neither" }
 };
 
