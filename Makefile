@@ -63,7 +63,9 @@ book: $(READY)
 	echo "The book is ready: open _build/book/$(HTML)"; \
 	[ $$executed = 0 ] || { echo "It is not all fresh:"; cat _build/failed.txt; exit $$executed; }
 
-test: sync lint types check
+# Two at a time what needs one core each: the check of the book is the longest of them, so it is the first.
+test: $(READY)
+	@$(MAKE) --no-print-directory --jobs 2 check sync lint types
 	$(BIN)/pytest --nbval nbs tests -n 2 --dist loadfile --no-loadscope-reorder
 
 second: $(READY)

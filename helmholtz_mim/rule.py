@@ -201,6 +201,10 @@ class InTurn(Rule):
 
 def in_turn(rule: Rule, turn: Bool[Tensor, "*replicas batch"]) -> Rule:
     "The rule for data of which some have their turn."
+    if rule is sample:
+        return sample
+    if turn.device.type != "cpu":  # asking a device is waiting for it
+        return InTurn(rule, turn)
     if turn.all():
         return rule
     return InTurn(rule, turn) if turn.any() else sample

@@ -266,8 +266,8 @@ ENGINE_CASES = {
         there(machine=lambda: other().float()),
     ),
     "double precision, in batches": (on("batched"), "engine='(.*)'", there()),
-    "replicas, in batches": (
-        on("batched", machine=lambda: HelmholtzMachine((8, 4), replicas=(2,)).float()),
+    "replicas, spread": (
+        on("spread", machine=lambda: HelmholtzMachine((8, 4), replicas=(2,)).float()),
         "engine='(.*)'",
         there(machine=lambda: HelmholtzMachine((8, 4), replicas=(2,)).float()),
     ),

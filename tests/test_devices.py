@@ -1,7 +1,7 @@
 """A machine on another device: nothing is left behind on the CPU. The device is a pretended one, which computes on the CPU."""
 
 from contextlib import ExitStack
-from functools import partial
+from functools import partial, partialmethod
 
 import pytest
 import torch
@@ -9,13 +9,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from helmholtz_mim import SGD, Adam, HelmholtzMachine, Phases, Reweighted, TrainConfig, WakeSleep, sample, train, up, well_formed
-from helmholtz_mim.engines import batched
+from helmholtz_mim.engines import batched, reference
+from helmholtz_mim.methods import wake_sleep
+from helmholtz_mim.rule import InTurn, in_turn
 from helmholtz_mim.rules.categorical import CategoricalMIM
 from helmholtz_mim.rules.factorial import FactorialMIM, leave_one_out, self_consistent, soft_mean
 from helmholtz_mim.rules.perturbation import Flip
 
 AWAY = torch.device("meta")  # torch can address it everywhere, and a tensor there has no numbers unless it is one of ours
 MOVES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
+steps = []  # those that are being taken
 
 
 class Remote(torch.Tensor):
@@ -60,6 +63,7 @@ def computed(operation, args, kwargs):
     known = {id(t.inner): t for t in remote}
     if operation is torch.ops.aten._local_scalar_dense.default:
         away = False
+    assert away or not remote or not steps, f"in the middle of a step, {operation} waits for the device"
     kwargs = kwargs | ({"device": torch.device("cpu")} if asked is not None else {})
     inner = tree_map(lambda a: a.inner if isinstance(a, Remote) else a, (args, kwargs))
     result = operation(*inner[0], **inner[1])
@@ -96,12 +100,31 @@ def weights(away, rule, engine, sizes=(8, 5, 3), method=None, optimizer=None, **
         return [value.cpu() for value in machine.state_dict().values()]
 
 
+def as_there(rule, turn):
+    """`in_turn`, which over there does not ask whether any turn has come."""
+    found = in_turn(rule, turn)
+    return found if isinstance(turn, Remote) or rule is sample else InTurn(rule, turn)
+
+
+def taken(engine, step, data, turn):
+    """A step, in the middle of which nobody may wait for the device."""
+    steps.append(step)
+    try:
+        step(engine, data, turn)
+    finally:
+        steps.pop()
+
+
 @pytest.fixture(autouse=True)
 def single_precision(monkeypatch):
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     monkeypatch.setattr(batched, "SinglePrecision", RemoteNumbers)
     monkeypatch.setattr(batched, "here", lambda t: False)  # the same arithmetic in both places
+    for module in (batched, wake_sleep):
+        monkeypatch.setattr(module, "in_turn", as_there)
+    for engine in (batched.Batched, reference.Reference):
+        monkeypatch.setattr(engine, "step", partialmethod(taken, engine.step))
     yield
     torch.set_default_dtype(before)
 
@@ -165,3 +188,11 @@ def test_a_tensor_left_behind_is_noticed():
         assert (away + 1).device == AWAY and (away + torch.tensor(1.0)).cpu().tolist() == [2, 2, 2]
         with pytest.raises(AssertionError, match="mixes tensors of two devices"):
             away + torch.ones(3)
+
+
+def test_whoever_waits_in_the_middle_of_a_step_is_noticed():
+    with Pretend():
+        away = torch.ones(3, device=AWAY)
+        assert away.all()
+        with pytest.raises(AssertionError, match="waits for the device"):
+            taken(None, lambda engine, data, turn: bool(data.all()), away, away)

@@ -335,7 +335,7 @@ REFUSED = {
     "--fraction 2": "fraction lies between 0 and 1",
     "--anneal .5": "anneal lets a fraction fall to zero",
     "--fraction .5 --every 3": "give one of the two",
-    "--engine batched": "large batches are for one machine",
+    "--engine batched --precision double": "large batches are for machines in single precision",
     "--engine compiled --method rws": "the compiled engine knows plain wake-sleep",
     f"--batch 30 --method rws --particles {10**12}": "GiB of memory, most of it for batches and dreams",
 }  # fmt: skip

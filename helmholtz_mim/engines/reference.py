@@ -105,14 +105,14 @@ class Engine:
         """Train in place, from that epoch on, counted from 0, and for how many at most;
         returns for how many."""
         self.on_epoch(epoch)
-        s = self.setup
-        order = draw_order(s.patterns, s.stream, s.machine.replicas).split(
-            s.config.batch, -1
+        s, replicas = self.setup, self.setup.machine.replicas
+        lessons = (
+            draw_order(s.patterns, s.stream, replicas),
+            draw_turns(s.patterns, s.config, epoch, s.turns, replicas),
         )
-        turn = draw_turns(
-            s.patterns, s.config, epoch, s.turns, s.machine.replicas
-        ).split(s.config.batch, -1)
-        for data, whose in zip(order, turn, strict=True):
+        device = s.machine.prior.weight.device
+        batches = (t.to(device).split(s.config.batch, -1) for t in lessons)
+        for data, whose in zip(*batches, strict=True):
             self.step(data, whose)
         return 1
 
@@ -170,8 +170,7 @@ class Reference(Engine):
             s.stream.block(count) for count in numbers
         )
         s.method.step_(
-            self.day, self.night, self.bits[data.to(self.bits.device)], turn,
-            s.config.dreams,
+            self.day, self.night, self.bits[data], turn, s.config.dreams
         )
 
     @property

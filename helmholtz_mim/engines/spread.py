@@ -281,6 +281,10 @@ class Spread(Batched):
 def _refuse(setup: Setup, ranks: Ranks) -> None:
     "Refuse what cannot be cut so, and ranks that are about to do different things."
     thinnest = min(setup.machine.sizes)
+    if setup.machine.replicas:
+        raise NotApplicable(
+            "one machine is spread over ranks, not a stack of them: use engine='batched'"
+        )
     if ranks.count > thinnest:
         raise NotApplicable(
             f"{ranks.count} ranks cannot share a layer of {thinnest} units: "
