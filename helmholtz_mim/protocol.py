@@ -43,7 +43,7 @@ class TrainConfig:
     batch: int = 1
     dreams: int = 0  # dreams of one sleep phase; as many as the batch if 0
     lr: float = 0.1  # learning rate of the delta rule
-    every: int = 10  # each so many-th step is left to `allocate`, the others sample
+    every: int = 10  # `allocate` decides in one step of so many, the others sample
     # or instead: a random fraction of the data is, this much of each batch
     fraction: float | None = None
     # the fraction falls linearly to zero by this part of the training
@@ -84,7 +84,7 @@ class TrainConfig:
         if self.fraction is not None and self.every != TrainConfig.every:
             raise ValueError(
                 "a fraction may be drawn at any step, so "
-                "that every has no say: give one of the two"
+                "that every has no effect: give one of the two"
             )
 
 # %% ../nbs/43_protocol.ipynb #06-15

@@ -99,7 +99,7 @@ def test_truth_values_are_no_counts(name):
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (dict(fraction=0.1, every=5), "every has no say"),
+        (dict(fraction=0.1, every=5), "every has no effect"),
         (dict(anneal=0.5), "give a fraction too"),
         (dict(fraction=0.1, anneal=0.0), "an anneal above 0"),
         (dict(fraction=1.1), "fraction lies between 0 and 1"),

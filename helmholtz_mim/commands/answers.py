@@ -32,13 +32,12 @@ class Asked:
     "A saved machine, and what it is asked about."
 
     machine: Annotated[Path, tyro.conf.Positional]  # a file that `train` wrote
-    # a data set by its name, or a file; what it was trained on if left out
+    # a data set by its name, or a file; by default what it was trained on
     data: str | None = None
-    threshold: float | None = None  # of a file that is grey: above it a unit is on
-    # the file's column of weights; weight, weights or count if left out
+    threshold: float | None = None  # for grey levels: above it a unit is on
+    # column of weights in the file; by default weight, weights or count, if there
     weights: str | None = None
-    # the share of the rows that counts as seen, or the file's column that says train
-    # or test
+    # the share of the rows that counts as seen, or the column that says train or test
     split: float | str | None = None
 
     def source(self) -> Source:
@@ -65,7 +64,7 @@ class Report(Asked):
     """Report on the layers of a saved machine: mean and 95 % interval over its seeds;
     exact where layers are narrow, by samples where they are wide."""
 
-    samples: int = 10_000  # if it is by samples
+    samples: int = 10_000  # samples, where states cannot be enumerated
     seed: int = 0  # of the samples
 
     def run(self) -> None:
@@ -121,7 +120,7 @@ class Evaluate(Asked):
     """Estimate the log-likelihood of data under a saved machine,
     by importance sampling with more and more particles."""
 
-    particles: int = 1000  # the top of the ladder
+    particles: int = 1000  # the most particles
     count: int = 500  # patterns to evaluate, evenly spaced
     seed: int = 0  # of the importance samples
 
@@ -157,7 +156,7 @@ class Diagnose:
     logits: bool = False  # the numbers are logits of bits
     prior: float | None = None  # probability of a 1, if codes are bits
     to: Path | None = None  # the picture
-    force: bool = False  # overwrite what is there
+    force: bool = False  # overwrite existing files
 
     def run(self) -> None:
         "Print verdict and table; draw a page."

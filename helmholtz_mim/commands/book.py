@@ -132,9 +132,9 @@ class Table:
 
     # worlds, ablation, noise, interleave, rivals, mnist or static
     name: Annotated[str, tyro.conf.Positional]
-    seeds: int = 0  # machines per run; the book's number if 0
+    seeds: int = 0  # machines per run; 0: as many as in the book
     resume: bool = True  # keep runs that are finished
-    out: Path = Path("results")  # folder for the folder of that name
+    out: Path = Path("results")  # parent of the folder of that name
 
     def run(self) -> None:
         """Write one file per run and print the mean
@@ -245,7 +245,7 @@ class Figure:
     # where `compare` keeps its histories; what is missing is computed
     results: Path = Path("results")
     out: Path = Path("images")  # folder for the pictures
-    force: bool = False  # overwrite what is there
+    force: bool = False  # overwrite existing files
 
     def run(self) -> None:
         "Write `figure_1.png` and so on, or `collapse.gif`; for one name or for all."

@@ -108,12 +108,12 @@ class Sample:
     "Draw dreams of a saved machine, into .csv, .npy or .png."
 
     machine: Annotated[Path, tyro.conf.Positional]  # a file that `train` wrote
-    count: int = 100  # how many dreams; of each top pattern, if some are given
+    count: int = 100  # dreams; for each top pattern, if some are given
     given: Path | None = None  # a file of top patterns to dream from
     replica: int = 0  # of which seed
     seed: int = 0  # of the dreams
     to: To = Path("dreams.png")  # .csv, .npy or .png
-    force: bool = False  # overwrite what is there
+    force: bool = False  # overwrite existing files
 
     def run(self) -> None:
         """Write dreams; as a picture, a sheet of images if the data layer is a square,
@@ -137,13 +137,13 @@ class Sample:
 class Encode(Asked):
     "Write what a hidden layer makes of each row: bits, or probabilities of bits."
 
-    layer: int | None = None  # 1 is the one above the data; the top if left out
-    # passes to average into probabilities; the bits of one pass if left out
+    layer: int | None = None  # 1 is the one above the data; by default the top
+    # passes to average into probabilities; by default the bits of one pass
     passes: int | None = None
     replica: int = 0  # of which seed
     seed: int = 0  # of the passes
     to: To = Path("codes.npy")  # .csv, .npy or .png
-    force: bool = False  # overwrite what is there
+    force: bool = False  # overwrite existing files
 
     def run(self) -> None:
         "Write a row of a hidden layer for each row of data, in their order."
@@ -163,12 +163,12 @@ class Encode(Asked):
 class Reconstruct(Asked):
     "Write what becomes of each row on the way up to a hidden layer and down again."
 
-    layer: int | None = None  # 1 is the one above the data; the top if left out
-    passes: int = 10  # ways up and down to average
+    layer: int | None = None  # 1 is the one above the data; by default the top
+    passes: int = 10  # passes up and down to average
     replica: int = 0  # of which seed
-    seed: int = 0  # of the ways
+    seed: int = 0  # of the passes
     to: To = Path("reconstructed.png")  # .csv, .npy or .png
-    force: bool = False  # overwrite what is there
+    force: bool = False  # overwrite existing files
 
     def run(self) -> None:
         "Write how probable it is that each unit is on, a row for each row of data."
@@ -204,21 +204,21 @@ def _prepared(
 @dataclass
 class Complete(Asked):
     """Fill in what is missing from a table (empty cells, ?, not-a-number or −1),
-    with draws given what is known, or with probabilities."""
+    with samples given what is known, or with probabilities."""
 
     hide: tuple[int, ...] = ()  # units to hide although they are known, from 0 on
-    # explanations weighed by importance; enumeration, on small machines; or chains
+    # importance weights; exact enumeration, on small machines; or Gibbs chains
     by: Literal["importance", "exact", "gibbs"] = "importance"
     count: int = 1  # completions of each row, one below the other
-    # how probable it is that each unit is on, a row for each row; by gibbs the mean
-    # over as many chains as --count
+    # write the probability that each unit is on instead, one row for each row; by
+    # gibbs the mean over as many chains as --count
     probabilities: bool = False
     particles: int = 1000  # by importance: explanations of each row
     steps: int = 100  # by gibbs: of each chain
     replica: int = 0  # of which seed
-    seed: int = 0  # of the draws
+    seed: int = 0  # of the samples
     to: To = Path("completed.csv")  # .csv, .npy or .png
-    force: bool = False  # overwrite what is there
+    force: bool = False  # overwrite existing files
 
     def run(self) -> None:
         "Write completed rows, in the columns of the table that had gaps."

@@ -31,9 +31,9 @@ class Data(Source):
     # mnist-static or mnist-dynamic; or a file: .csv (-: standard input), .npy, .npz,
     # .parquet
     data: str = "well-formed"
-    # of a file that is grey: above it a unit is on
+    # for a file of grey levels: above it a unit is on
     threshold: Annotated[float | None, shows("FLOAT")] = None
-    # the file's column of weights; weight, weights or count if left out
+    # column of weights in the file; by default weight, weights or count, if there
     weights: Annotated[str | None, shows("COLUMN")] = None
     # the share of the rows to learn from, or the column that says train or test
     split: Annotated[float | str | None, shows("SHARE|COLUMN")] = None
@@ -54,18 +54,18 @@ class Data(Source):
 
 @dataclass(kw_only=True)
 class Machine:
-    "Who learns it, from which start."
+    "The machine that learns, and how it starts."
 
-    # units of each layer, data first; the book's if left out
+    # units of each layer, data first; by default those of the book
     sizes: Annotated[tuple[int, ...] | None, shows("INT …")] = None
     bias: bool = False  # biases in every layer
-    # standard deviation of the initial weights; 0 is the faithful start
+    # standard deviation of the initial weights; 0: all zero, as in the original
     scale: float = 0.0
-    # machines trained side by side, or alone: one without an axis of replicas, as
-    # large batches want it; if left out, 16 where all states can be listed, else alone
+    # machines trained side by side; alone: one without an axis of replicas, as large
+    # batches need it; by default 16 if all states can be enumerated, else alone
     seeds: Annotated[int | Literal["alone"] | None, shows("INT|alone")] = None
-    seed: int = 0  # where all their randomness comes from
-    # a saved machine to go on with
+    seed: int = 0  # of all random numbers
+    # a saved machine to train further
     from_: Annotated[Path | None, tyro.conf.arg(name="from"), shows("FILE")] = None
     # of that file, as a run has recorded it
     from_digest: Annotated[str | None, tyro.conf.Suppress] = None
@@ -109,12 +109,12 @@ class Protocol:
 
     epochs: int = 600  # passes through the data
     batch: int = TrainConfig.batch  # data of one wake phase
-    dreams: int = 0  # dreams of one sleep phase; as many as the batch if 0
-    lr: float = TrainConfig.lr  # learning rate; for Adam some 0.003 to 0.01
-    every: int = TrainConfig.every  # each so many-th step is the scheme's
-    # or instead: a random fraction of the data is the scheme's
+    dreams: int = 0  # dreams of one sleep phase; 0: as many as the batch
+    lr: float = TrainConfig.lr  # learning rate; for Adam about 0.003 to 0.01
+    every: int = TrainConfig.every  # the scheme decides in one step of so many
+    # or instead: the scheme decides for a random fraction of the data
     fraction: Annotated[float | None, shows("FLOAT")] = None
-    # which falls linearly to zero by this part of the training
+    # the part of the training by which the fraction has fallen linearly to zero
     anneal: Annotated[float | None, shows("FLOAT")] = None
     report_every: int = TrainConfig.report_every  # epochs between two reports
 
@@ -144,26 +144,27 @@ class Method:
 # %% ../../nbs/56_options.ipynb #op-09
 @dataclass(kw_only=True)
 class Allocation:
-    "Who decides the hidden patterns, when it is its turn."
+    "What decides the hidden patterns when it is the scheme's turn."
 
     scheme: Annotated[str, choice("scheme")] = "wake-sleep"
     phase: Annotated[str, choice("phase")] = "awake"  # in which it decides
-    # of flipping a sampled bit
+    # probability of flipping a sampled bit
     rate: Annotated[float | None, own("scheme", "rate")] = None
-    # how far what is usual follows each pattern, or estimated
+    # step by which the usual frequencies follow each pattern, or estimated
     epsilon: Annotated[
         float | Literal["estimated"] | None, own("scheme", "epsilon", "FLOAT|estimated")
     ] = None
     # data from one estimate to the next, rounded up to epochs
     estimate_every: Annotated[int | None, own("scheme", "estimate_every", "INT")] = None
-    habit: Annotated[str, choice("habit")] = "memory"  # of mim: what is usual
-    # weight of this input's evidence
+    # of mim: where the usual frequencies come from
+    habit: Annotated[str, choice("habit")] = "memory"
+    # weight of the evidence of this input
     alpha: Annotated[float | None, own("scheme", "alpha")] = None
-    # weight of habit
+    # weight of the usual frequencies
     beta: Annotated[float | None, own("scheme", "beta")] = None
     # of the categorical entropy; the rest is factorial
     share: Annotated[float | None, own("scheme", "share")] = None
-    # inf: the best state; else drawn, the better the likelier
+    # inf: the best state; else sampled, better states more often
     sharpness: Annotated[float | None, own("scheme", "sharpness")] = None
 
     def rules(self) -> Phases:

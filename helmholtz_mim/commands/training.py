@@ -38,10 +38,10 @@ from .folder import Following
 class Ending:
     "When it ends, and how it goes on."
 
-    # reports without a better likelihood of held-out data, after which it ends; the
-    # best weights are kept
+    # end after so many reports without a better likelihood of held-out data, and keep
+    # the best weights
     patience: Annotated[int | None, shows("INT", "(none: all epochs)")] = None
-    # minutes between two checkpoints, taken at the end of an epoch; 0: none
+    # minutes between two checkpoints, written at the end of an epoch; 0: none
     checkpoint_minutes: float = 0.0
     # go on from the checkpoint that a killed run has left in the folder, if there is
     # one
@@ -56,10 +56,10 @@ class Ending:
 class Results:
     "What is measured and kept."
 
-    # on the way; auto: exact if layers are narrow enough, else losses
+    # in each report; auto: exact if layers are narrow enough, else losses
     measure: Annotated[str, choice("measure")] = "auto"
     out: Path = Path("runs")  # folder for the results
-    force: bool = False  # overwrite what is there
+    force: bool = False  # overwrite existing files
 
 
 GROUPS: dict[str, type] = dict(
@@ -237,7 +237,7 @@ def _run(line) -> None:
 
 _config = Annotated[
     Path | None, shows("FILE"),
-    tyro.conf.arg(help="config.json of a run to repeat, but for what the line says"),
+    tyro.conf.arg(help="config.json of a run to repeat; other options override it"),
 ]
 Line = make_dataclass(
     "Line",

@@ -28,7 +28,7 @@ from ..training import train
 # %% ../../nbs/33_mnist.ipynb #18-05
 @dataclass(frozen=True)
 class OnlineRun:
-    "A pass's worth of MNIST digits, drawn with replacement, with one scheme."
+    "One pass of MNIST digits, drawn with replacement, with one scheme."
 
     scheme: str = "wake-sleep"
     lr: float = 0.1

@@ -54,7 +54,7 @@ class PyramidRun:
     "A pyramid trained in batches, at a rate that falls to zero."
 
     scheme: str = "wake-sleep"
-    every: int = 10  # every so many-th batch is the scheme's
+    every: int = 10  # the scheme decides in one batch of so many
     fraction: float | None = None  # of the data are, instead
     anneal: float | None = None  # and none any more from this part of the training on
     hidden: tuple[int, ...] = PYRAMID

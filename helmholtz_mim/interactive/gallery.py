@@ -127,7 +127,7 @@ def collapse_lab(
     seed: int = 2,
     picture: Picture | None = None,  # where no JavaScript runs
 ) -> Interactive:
-    """A machine that learns the well-formed rhythms in the page,
+    """A machine that learns the well-formed rhythms on the page,
     with its layers and their entropy, information and divergence."""
     rhythms = well_formed(sizes[0])
     state = dict(

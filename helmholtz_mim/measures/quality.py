@@ -167,11 +167,11 @@ def within(
     centres: Float[Tensor, "centres features"],
     points: Float[Tensor, "points features"], k: int,
 ) -> tuple[Int[Tensor, " centres"], Int[Tensor, " points"]]:
-    """Balls around centres to their k-th nearest fellow:
+    """Balls around centres to their k-th nearest neighbour:
     the number of points in each ball, and of balls around each point."""
     if not 1 <= whole("k", k) < len(centres):
         raise ValueError(
-            f"the k-th nearest fellow among {len(centres)} images "
+            f"the k-th nearest neighbour among {len(centres)} images "
             f"needs a k between 1 and {len(centres) - 1}, not {k}"
         )
     tree = borrowed("sklearn.neighbors", "judging images").KDTree
@@ -277,12 +277,12 @@ class ImageSet:
         for some in (images,) if seen is None else (images, seen):
             if some.ndim != 2 or some.shape[1:] != images.shape[1:] or not some.numel():
                 raise ValueError(
-                    "images to be judged are tables (images, pixels) "
+                    "images to compare are tables (images, pixels) "
                     f"of as many pixels, not {tuple(some.shape)}"
                 )
             if not ((some == 0) | (some == 1)).all():
                 raise ValueError(
-                    "the images to be judged are black "
+                    "the images to compare are black "
                     "and white: make their pixels 0 or 1"
                 )
         far = (
