@@ -283,7 +283,8 @@ def _refuse(setup: Setup, ranks: Ranks) -> None:
     thinnest = min(setup.machine.sizes)
     if setup.machine.replicas:
         raise NotApplicable(
-            "one machine is spread over ranks, not a stack of them: use engine='batched'"
+            "one machine is spread over ranks, not a stack of them: "
+            "use engine='batched'"
         )
     if ranks.count > thinnest:
         raise NotApplicable(
