@@ -1,4 +1,4 @@
-// Units that two coins agree on: the walk of chapter 17 (`unit_step`) and its theory, without a page.
+// Units that two coins agree on: the walk of the chapter on drift (`unit_step`) and its theory, without a page.
 
 export const firing = (s) => 1 / (1 + Math.exp(-s));
 
