@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helmholtz_mim import BinaryLayer, HelmholtzMachine, channel, entropy, exact_report, mutual_information, well_formed
+from helmholtz_mim import (
+    BinaryLayer,
+    HelmholtzMachine,
+    TrainConfig,
+    channel,
+    entropy,
+    exact_report,
+    mutual_information,
+    train,
+    well_formed,
+)
 from helmholtz_mim.rules.categorical import unit_gains
 from helmholtz_mim.data.worlds import SIZES
 from helmholtz_mim.experiments.drift import STORY
@@ -22,6 +32,7 @@ from helmholtz_mim.interactive.gallery import (
     interleave_dial,
     latent_switches,
     likelier,
+    playground,
 )
 from helmholtz_mim.streams import splitmix64
 from helmholtz_mim.interactive.page import Interactive, source, traits
@@ -83,7 +94,14 @@ def drift():
     return drift_plane({"MIM": [[1, 0.5, 0.4], [2, -9.0, -20.0]]}, STORY)
 
 
-FIGURES = {"likelier": likelier, "switches": switches, "guess": guess, "inspector": inspector, "dial": dial, "drift": drift}
+def board():
+    machine, config = HelmholtzMachine(SIZES["well-formed"]), TrainConfig(2)
+    runs = train(machine, well_formed(12), config, report=exact_report, generator=torch.Generator().manual_seed(0))
+    programs = {"an empty rule": "def rule(layer, p, u):\n    ..."}
+    return playground(runs.assign(scheme="wake-sleep"), programs, 1, python="python.js", size=10**6)
+
+
+FIGURES = {"board": board, "likelier": likelier, "switches": switches, "guess": guess, "inspector": inspector, "dial": dial, "drift": drift}
 
 
 @pytest.fixture
@@ -213,7 +231,8 @@ def walk():
     return Interactive("step_machine", state, alt="a small machine")
 
 
-SHARED = FIGURES | {"coin": coin, "walk": walk, "lab": lambda: collapse_lab(epochs=2)}
+SHARED = {name: figure for name, figure in FIGURES.items() if name != "board"}
+SHARED |= {"coin": coin, "walk": walk, "lab": lambda: collapse_lab(epochs=2)}
 MOVES = {  # for each figure: what Python sets, and a value that cannot be
     "likelier": ({"q": 0.123, "t": 0.5, "epsilon": 0.5}, {"q": 1.5}),
     "switches": ({"top": [1, 0, 1, 0, 1, 0, 1, 0], "machine": "dead", "seed": 7}, {"top": [1, 0]}),
@@ -281,6 +300,14 @@ def test_each_move_is_drawn(shared, name):
         set_before = page.evaluate(settings)
         page.evaluate("([name, value]) => tell(name, value)", [trait, value])
         assert (page.evaluate("document.body.innerHTML"), page.evaluate(settings)) != (before, set_before), trait
+
+
+def test_playground_takes_a_program(shared):
+    page = shared(board())
+    page.evaluate("tell('program', 'def rule(layer, p, u): ...')")
+    assert page.locator("textarea").input_value() == page.evaluate("state.program") == "def rule(layer, p, u): ..."
+    page.evaluate("tell('program', 3)")
+    assert page.locator("[role=alert]:not(:empty)").inner_text().startswith("program cannot be 3: it is a text")
 
 
 def test_lab_obeys_python(shared):

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['NEVER', 'DIAL', 'step_machine', 'channel_inspector', 'guess_entropies', 'collapse_lab', 'likelier', 'interleave_dial',
-           'drift_plane', 'generative_blocks', 'latent_switches', 'album']
+           'drift_plane', 'playground', 'generative_blocks', 'latent_switches', 'album']
 
 # %% ../../nbs/67_gallery.ipynb #g-02
 from collections.abc import Callable, Sequence
@@ -303,6 +303,54 @@ _SCALES: dict[str, list] = {
     "flip": [i / 500 for i in range(51)],
     "every": [0, 50, 20, 10, 5, 1],
 }
+
+# %% ../../nbs/67_gallery.ipynb #g-24g
+def playground(
+    # of `train` with `exact_report`, one seed, one machine; its scheme in a column more
+    runs: pd.DataFrame,
+    programs: dict[str, str],  # to begin with, by name; the first is shown
+    key: int,  # of the uniform numbers that all of them had
+    *,
+    python: str | None = None,  # where the page finds the script that runs Python
+    size: int = 0,  # of that script, bytes
+    sizes: Sequence[int] = SIZES["well-formed"],  # units of each layer, data first
+    picture: Picture | None = None,  # where no JavaScript runs
+) -> Interactive:
+    """A rule for the reader to write in Python, beside recorded schemes
+    and what theorems ask of each of its choices."""
+    rhythms, steps = well_formed(sizes[0]), sorted(set(runs.step))
+    state = dict(
+        sizes=list(sizes), words=encode(rhythms.bits).tolist(), lr=0.1, every=10,
+        key=[key >> 32, key % 2**32], span=steps[1] - steps[0], programs=programs,
+        runs=[_recorded(name, run) for name, run in runs.groupby("scheme", sort=False)],
+        python=python and {"address": python, "bytes": size},
+    )
+    alt = (
+        "An editor with a rule of allocation in Python, and beside it, over training: "
+        "information, entropy and divergence of the recorded schemes and the program."
+    )
+    caption = (
+        "Thin: recorded runs; thick: yours. All begin with the same machine and toss "
+        "the same coins, and in every tenth step the rule decides instead."
+    )
+    return Interactive("playground", state, alt, caption, picture)
+
+
+def _recorded(name, run):
+    "The curves of a scheme, and the layers that have collapsed in the end."
+    up = run[run.direction == "recognition"]
+    hidden, last = up[up.layer > 0], up[up.step == up.step.max()]
+    curves = {
+        "I": up[up.measure == "I"], "H": hidden[hidden.measure == "H"],
+        "KL": up[(up.measure == "KL") & (up.layer == 0)],
+    }
+    sums = {key: rows.groupby("step").value.sum() for key, rows in curves.items()}
+    top = last[(last.measure == "top") & (last.layer > 0)]
+    return dict(
+        scheme=name, steps=sums["I"].index.tolist(),
+        collapsed=top[top.value > 0.9].layer.tolist(),
+        **{key: values.round(4).tolist() for key, values in sums.items()},
+    )
 
 # %% ../../nbs/67_gallery.ipynb #g-26
 def generative_blocks(machine: HelmholtzMachine) -> list[torch.Tensor]:
