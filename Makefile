@@ -5,6 +5,7 @@ TORCH := $(shell grep '^torch==' requirements-dev.lock)
 BOOK := $(wildcard _config.yml _toc.yml references.bib settings.ini nbs _ext assets images results)
 CHAPTERS ?= nbs
 HTML := _build/html/index.html
+CHROMIUM := $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name))))
 
 # What trains live, and the tests that compute: run once more in the second arithmetic.
 LIVE := 08 11 12 13 14 26 27 28 29 30 31 39 41 45 46 47 48 52
@@ -23,14 +24,15 @@ names = $(foreach package,$(subst >=,==,$(1)),$(firstword $(subst ==, ,$(package
 TEST_TOOLS := $(shell grep -E '^(pytest|pytest-xdist|nbval|hypothesis|mpmath|PyYAML|setuptools|wheel)==' requirements-dev.lock)
 
 # Tests of the repository, which need the tools of development, not of the package.
-REPOSITORY := book structure reference package tools user_script accessibility formulas
+REPOSITORY := book structure reference package tools user_script accessibility formulas terms pdf
 
 .DEFAULT_GOAL := help
-.PHONY: help book test second seeds oldest newest fuzz export run figures results lint types sync check bench mutants wheel lock clean
+.PHONY: help book pdf test second seeds oldest newest fuzz export run figures results lint types sync check bench mutants wheel lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book     execute every chapter from scratch and build the book"
+	@echo "make pdf      print the story, the chapters up to the larger machines, from the built book (with a Chromium make book does it, too)"
 	@echo "make test     check package, style, types, book and every chapter"
 	@echo "make second   the chapters that train and the tests that compute, in another processor's arithmetic"
 	@echo "make seeds    every test that draws, with each of twenty seeds"
@@ -61,7 +63,13 @@ book: $(READY)
 	@$(BIN)/python tools/execute.py _build/source/nbs; executed=$$?; \
 	$(BIN)/jupyter-book build --quiet --path-output _build/book _build/source || exit; \
 	echo "The book is ready: open _build/book/$(HTML)"; \
-	[ $$executed = 0 ] || { echo "It is not all fresh:"; cat _build/failed.txt; exit $$executed; }
+	[ $$executed = 0 ] || { echo "It is not all fresh:"; cat _build/failed.txt; }; \
+	$(if $(CHROMIUM),$(BIN)/python tools/pdf.py || exit,echo "Without a PDF: printing one takes a Chromium from your system's package manager"); \
+	exit $$executed
+
+pdf: $(READY)
+	@[ -f _build/book/$(HTML) ] || { echo "There is no book to print yet: run \`make book\`."; exit 1; }
+	@$(BIN)/python tools/pdf.py
 
 # Two at a time what needs one core each: the check of the book is the longest of them, so it is the first.
 test: $(READY)

@@ -26,6 +26,15 @@ const watch = new ResizeObserver((changes) => changes.forEach(({ target }) => re
 boxes.forEach((box) => watch.observe(box));
 document.fonts.ready.then(() => boxes.forEach(reach)); // the letters of formulas have their widths
 
+// Escape closes the card of a term, until the term is left.
+addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape") return;
+  for (const term of document.querySelectorAll(".term:is(:hover, :focus-within)")) {
+    term.classList.add("closed");
+    for (const end of ["pointerleave", "focusout"]) term.addEventListener(end, () => term.classList.remove("closed"), { once: true });
+  }
+});
+
 // Paper shows everything, and is white; afterwards the page is as it was.
 const root = document.documentElement;
 let opened = [], theme;

@@ -200,6 +200,31 @@ def test_only_chapters_are_numbered():
     assert CHAPTERS and not [text for text in titles + sections if re.match(r"\d+\.", text)]
 
 
+# Terms
+
+NO_PROSE = {"h1", "h2", "h3", "h4", "h5", "h6", "a", "summary", "figcaption", "table", "button", "label", "code", "pre", "math", "nav"}
+
+
+def barred(tag):
+    return tag.name in NO_PROSE or "cell_output" in tag.get("class", ())
+
+
+@each_chapter
+def test_a_term_is_linked_once_with_its_card_and_only_in_prose(page):
+    terms, article = soup(page).select(".term"), soup(page).article
+    linked = [a["href"].partition("#")[2] for a in article.select('a[href*="glossary.html#term-"]')]
+    assert len(linked) == len(set(linked)) == len(terms)
+    for term in terms:
+        card = term.select_one(f":scope > a + #{term.a['aria-describedby']}[role=tooltip]")
+        assert card.text.strip().endswith((".", ".)")) and term.find_parent("p") and not term.find_parent(barred)
+    assert sum(len(str(term)) for term in terms) < 30_000
+
+
+def test_chapters_have_terms_and_the_glossary_has_none():
+    assert all(soup(page).select(".term") for page in CHAPTERS if int(page.stem[:2]) < 40)
+    assert not soup(HTML / "nbs/glossary.html").select(".term")
+
+
 def code_cells(stem):
     cells = json.loads((ROOT / f"nbs/{stem}.ipynb").read_text(encoding="utf-8"))["cells"]
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
