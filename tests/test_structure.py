@@ -338,3 +338,13 @@ def test_unsafe_calls_are_noticed():
         assert list(unsafe(ast.parse(source))), source
     for source in ("model.eval()", "np.load(p)", "load(p)"):
         assert not list(unsafe(ast.parse(source))), source
+
+
+def test_the_readme_says_where_to_read_and_what_to_install():
+    settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
+    host, base, version = (re.search(rf"^{key} = (.*)$", settings, re.M)[1] for key in ("doc_host", "doc_baseurl", "version"))
+    screen = (ROOT / "README.md").read_text(encoding="utf-8")[:2000]
+    pages = re.findall(rf"{re.escape(host + base)}/([^)`]*)", screen)
+    assert pages == ["", "helmholtz_mim.pdf", "nbs/playground.html", f"helmholtz_mim-{version}-py3-none-any.whl"]
+    published = (ROOT / ".github/workflows/book.yml").read_text(encoding="utf-8")
+    assert "make book wheel" in published and "cp dist/*.whl _build/book/_build/html" in published and pages[1] in published
