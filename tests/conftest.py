@@ -105,3 +105,19 @@ def browser():
         instance = playwright.chromium.launch(executable_path=chromium, args=quiet)
         yield instance
         instance.close()
+
+
+@pytest.fixture
+def ear():
+    """A script for a page: its audio device keeps in `clicks` when what sounds, in seconds and hertz, and its clock stands at 5."""
+    return """
+    window.AudioContext = class {
+      currentTime = 5;
+      constructor() { window.clicks = []; window.silent = false; }
+      createGain() { return { gain: { setValueAtTime() {}, exponentialRampToValueAtTime() {} }, connect: (next) => next }; }
+      createOscillator() {
+        const tone = { frequency: {}, connect: (next) => next, stop() {}, start: (at) => clicks.push([at, tone.frequency.value]) };
+        return tone;
+      }
+      close() { window.silent = true; }
+    }, 0"""

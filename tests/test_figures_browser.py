@@ -29,6 +29,7 @@ from helmholtz_mim.interactive.gallery import (
     drift_plane,
     generative_blocks,
     guess_entropies,
+    hear_bars,
     interleave_dial,
     latent_switches,
     likelier,
@@ -101,7 +102,15 @@ def board():
     return playground(runs.assign(scheme="wake-sleep"), programs, 1, python="python.js", size=10**6)
 
 
-FIGURES = {"board": board, "likelier": likelier, "switches": switches, "guess": guess, "inspector": inspector, "dial": dial, "drift": drift}
+def hear():
+    bits = torch.tensor([[1.0, 0, 1, 0, 0, 1], [1, 1, 0, 0, 0, 0]])
+    return hear_bars({"tunes": [bits], "dreams": [bits.flip(0), torch.tensor([[1.0, 0], [0, 1]])]})
+
+
+FIGURES = {
+    "board": board, "likelier": likelier, "switches": switches, "guess": guess, "inspector": inspector, "dial": dial, "drift": drift,
+    "hear": hear,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -239,6 +248,7 @@ MOVES = {  # for each figure: what Python sets, and a value that cannot be
     "guess": ({"guesses": [1.0, 2.0, 3.0, 0.5], "revealed": True}, {"guesses": [1.0, 2.0, 3.0, 5.0]}),
     "inspector": ({"x": 3, "sharpness": 2.25, "pull": 1.0}, {"x": 16}),
     "dial": ({"every": 50, "rate": 0.05}, {"every": 3}),
+    "hear": ({"playing": "tunes"}, {"playing": "nothing"}),
     "drift": (
         {"stage": "two units", "lr": 0.05, "batch": 4, "use": 0.1, "flip": 0.02, "every": 5}
         | {"falling": True, "layers": "MIM", "seed": 3, "running": False},
@@ -635,3 +645,19 @@ def test_dial_obeys_the_keyboard(opened):
     page.keyboard.press("End")
     assert drawn(page) != before and "Perturbation at 0.5" in page.locator("[aria-live]").inner_text()
     assert shown(page)[1] == pytest.approx(state["flip"][2]["H"][0]["mean"], abs=0.0051)
+
+
+# Bars to be heard
+
+
+def test_bars_sound_when_asked(opened, ear):
+    page = opened(hear())
+    page.evaluate(ear)
+    assert "tunes" in page.inner_text(".hear-group >> nth=0 >> .name") and "dreams: 2 notes" in page.inner_text("[data-figure]")
+    page.get_by_role("button", name="Listen: dreams").click()
+    times, pitches = zip(*page.evaluate("clicks"))
+    assert np.allclose(np.array(times) - 5.1, np.array([0, 1, 6, 8, 11]) / 8)
+    assert np.allclose(pitches, 220 * 2 ** (np.array([4, 4, 2, 2, 2]) / 12))
+    assert page.locator(".bar").all_inner_texts() == ["●·●··●", "●●····", "●●····", "●·●··●"]
+    page.get_by_role("button", name="Stop: dreams").click()
+    assert page.get_by_role("button", name="Listen: dreams").is_visible()

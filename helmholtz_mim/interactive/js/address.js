@@ -17,8 +17,10 @@ export function addressed(el, name, take) {
   // a browser takes only so many changes of the address in a while
   const write = (values) => {
     clearTimeout(timer);
+    const before = location.hash;
+    // unless readers have gone somewhere else meanwhile
     const there = () => {
-      if (to(values) !== to(read())) history.replaceState(null, "", to(values) || location.pathname + location.search);
+      if (location.hash === before && to(values) !== to(read())) history.replaceState(null, "", to(values) || location.pathname + location.search);
     };
     if (mine) timer = setTimeout(there, 300);
   };

@@ -39,6 +39,11 @@ html[data-theme="dark"] .lively, [data-jp-theme-light="false"] .lively {
 .lively .unseen { clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; white-space: nowrap; width: 1px; }
 .lively :is(output, .name) { font-variant-numeric: tabular-nums; } .lively .caption { font-size: .93em; margin: .8rem 0 0; opacity: .85; order: 1; }
 .lively .refusal { border-left: 3px solid var(--lively-generative); margin: 0 0 .6rem; padding-left: .6rem; } .lively .refusal:empty { display: none; }
+.lively .defining { position: relative; } .lively .term button { background: none; border: 0; border-bottom: 1px dotted; border-radius: 0; cursor: help; font: inherit; min-height: 0; padding: 0; }
+.lively .term [role=tooltip] { background: var(--lively-paper); border: 1px solid var(--lively-rule); border-radius: 4px; box-shadow: 0 2px 8px #0003; display: none;
+  font-size: 13px; font-weight: 400; left: 0; line-height: 1.4; padding: .5rem .7rem; position: absolute; top: 100%; width: min(22rem, 100%); z-index: 5; }
+.lively .term:not(.put-away):is(:hover, :focus-within) [role=tooltip] { display: block; }
+.lively .bars { display: flex; flex-wrap: wrap; font: 12px/1.7 ui-monospace, monospace; gap: 0 1.2em; } .lively .sounding { background: var(--lively-ink); color: var(--lively-paper); }
 @media print { .lively .controls { display: none; } }
 `;
 
@@ -169,8 +174,17 @@ export function announcer(el) {
   return (text) => (line.textContent = text);
 }
 
-/** Bars for p upward and, unless `down` is null, q downward: lists of non-negative numbers, binned to at most `bins`. */
-export function bars({ label, height = 64, up = "recognition", down = "generative", bins = 256 }) {
+/** A word with its definition on a card, for hover, focus and touch; Escape puts the card away. It lies in the nearest `.defining` element. */
+export function term(word, definition) {
+  const id = `term-${(term.count = (term.count ?? 0) + 1)}`, node = make("span", { class: "term" });
+  const again = () => node.classList.remove("put-away");
+  dress(node, { onkeydown: ({ key }) => key === "Escape" && node.classList.add("put-away"), onpointerleave: again, onfocusout: again },
+    [make("button", { type: "button", "aria-describedby": id }, word), make("span", { role: "tooltip", id }, definition)]);
+  return node;
+}
+
+/** Bars for p upward and, unless `down` is null, q downward: lists of non-negative numbers, binned to at most `bins`, as high as their `power`. */
+export function bars({ label, height = 64, up = "recognition", down = "generative", bins = 256, power = 1 }) {
   const paths = [up, down].map((name) => draw("path", { class: name, fill: "currentColor" }));
   const zero = draw("line", { x1: 0, x2: 1, y1: 0, y2: 0, stroke: "currentColor", opacity: 0.5 });
   const box = { viewBox: down ? "0 -1 1 2" : "0 -1 1 1", preserveAspectRatio: "none", style: `height: ${height}px` };
@@ -179,8 +193,9 @@ export function bars({ label, height = 64, up = "recognition", down = "generativ
     const gap = p.length > 64 ? 0 : 0.12, width = 1 / p.length;
     let d = "";
     for (let k = 0; k < p.length; k++) {
-      if (p[k] < 0.004 * scale) continue;
-      d += `M${((k + gap) * width).toFixed(5)} 0V${((-sign * p[k]) / scale).toFixed(4)}h${((1 - 2 * gap) * width).toFixed(5)}V0z`;
+      const tall = (p[k] / scale) ** power;
+      if (tall < 0.004) continue;
+      d += `M${((k + gap) * width).toFixed(5)} 0V${(-sign * tall).toFixed(4)}h${((1 - 2 * gap) * width).toFixed(5)}V0z`;
     }
     return d;
   };
@@ -200,25 +215,29 @@ export function binned(p, bins = 256) {
   return sums;
 }
 
-/** Curves over a common x, named at their right ends: update(x, [y, …], { xmax, ymax, spans: [[from, to, colour], …] }). */
+/** Curves over a common x, named at their right ends: update(x, [y, …], { xmax, ymax, spans: [[from, to, colour], …], at }). */
+// The names tell the values at the last moment, or at the one whose index is `at`, where a line then stands.
 export function lines({ label, series, height = 110, xlabel = String, digits = 2, unit = "nats", right = 92 }) {
   const paths = series.map(({ color }) => draw("path", { fill: "none", stroke: color, "stroke-width": 1.6, "stroke-linejoin": "round" }));
   const word = (style) => make("span", { style });
   const names = series.map(({ color }) => word(`color: ${color}; left: calc(100% - ${right - 6}px)`));
+  const cursor = draw("line", { y1: 0, y2: 1, stroke: "currentColor", visibility: "hidden" });
   const shades = draw("g"), frame = draw("path", { d: "M0 0H1M0 1H1", stroke: "var(--lively-rule)" });
   const box = { viewBox: "0 0 1 1", preserveAspectRatio: "none", style: `height: ${height}px; width: calc(100% - ${right}px)` };
-  const svg = draw("svg", { ...box, role: "img", "aria-label": label }, shades, frame, ...paths);
+  const svg = draw("svg", { ...box, role: "img", "aria-label": label }, shades, frame, ...paths, cursor);
   const below = `top: ${height + 4}px; opacity: .7`, [first, last, top] = [`left: 0; ${below}`, `right: ${right}px; ${below}`, "left: 2px; top: 3px; opacity: .7"].map(word);
   const node = make("div", { class: "plot", style: "padding-bottom: 18px" }, svg, first, last, top, ...names);
-  const update = (x, ys, { xmax = x.at(-1) || 1, ymax = ceiling(Math.max(...ys.flat().filter(Number.isFinite))), spans = [] } = {}) => {
+  const update = (x, ys, { xmax = x.at(-1) || 1, ymax = ceiling(Math.max(...ys.flat().filter(Number.isFinite))), spans = [], at: moment = x.length - 1 } = {}) => {
     [first.textContent, last.textContent, top.textContent] = ["0", xlabel(xmax), `${ymax} ${unit}`];
     const shade = ([a, b, fill]) => draw("rect", { x: a / xmax, width: Math.max(0, b - a) / xmax, height: 1, fill, opacity: 0.12 });
     shades.replaceChildren(...spans.map(shade));
     const at = (y) => (Number.isFinite(y) ? 1 - Math.min(y, ymax) / ymax : 0);
     ys.forEach((y, i) => paths[i].setAttribute("d", y.map((v, k) => `${k ? "L" : "M"}${(x[k] / xmax).toFixed(4)} ${at(v).toFixed(4)}`).join("")));
-    const places = spread(ys.map((y) => at(y.at(-1)) * height), 12, height);
+    const here = x[moment] / xmax;
+    dress(cursor, { x1: here, x2: here, visibility: moment < x.length - 1 ? "visible" : "hidden" }, []);
+    const places = spread(ys.map((y) => at(y[moment]) * height), 12, height);
     names.forEach((name, i) => {
-      name.textContent = `${series[i].name} ${ys[i].at(-1)?.toFixed(digits) ?? ""}`;
+      name.textContent = `${series[i].name} ${ys[i][moment]?.toFixed(digits) ?? ""}`;
       name.style.top = `${places[i] - 6}px`;
     });
   };
