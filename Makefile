@@ -17,7 +17,7 @@ ARITHMETIC := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE NUMBA_CPU_NAME=x86
 
 # The lowest versions that settings.ini allows, on the lowest Python, with the lock's tools for the tests. torch stays at the
 # lock's too: an older one brings gigabytes of GPU libraries.
-NEEDED := $(shell sed -nE 's/^((interactive|images|parquet|book)_)?requirements = //p' settings.ini)
+NEEDED := $(shell sed -nE 's/^((interactive|images|parquet|cluster|book)_)?requirements = //p' settings.ini)
 LOWEST := $(filter-out torch==%,$(subst >=,==,$(NEEDED)))
 LOWEST_PYTHON ?= python$(shell sed -n 's/^min_python = //p' settings.ini)
 names = $(foreach package,$(subst >=,==,$(1)),$(firstword $(subst ==, ,$(package))))

@@ -8,9 +8,9 @@ from setuptools import find_packages, setup
 parser = ConfigParser(delimiters=["="], interpolation=None)
 parser.read("settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
-extras = {name: cfg[f"{name}_requirements"].split() for name in ("interactive", "images", "parquet", "book", "dev")}
+extras = {name: cfg[f"{name}_requirements"].split() for name in ("interactive", "images", "parquet", "cluster", "book", "dev")}
 extras["book"] += extras["interactive"] + extras["images"]
-extras["dev"] += extras["book"] + extras["parquet"]
+extras["dev"] += extras["book"] + extras["parquet"] + extras["cluster"]
 
 setup(
     name=cfg["lib_name"],

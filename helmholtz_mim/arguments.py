@@ -106,6 +106,7 @@ EXTRAS = {
     "traitlets": ("traitlets", "interactive"),
     "sklearn": ("scikit-learn", "images"),
     "pyarrow": ("pyarrow", "parquet"),
+    "distributed": ("distributed", "cluster"),
 }  # for each package that may be missing its name for pip, and the extra it is in
 
 

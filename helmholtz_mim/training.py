@@ -24,8 +24,8 @@ from .pushforward import one_thread
 from .records import tidy_frame
 from .rule import Phases, Rule, phases, sample
 from .sleep import dream
-from .store import progress
 from .streams import Stream
+from .sweeps import progress
 from .wake import wake
 
 Report = Callable[[HelmholtzMachine, Patterns], pd.DataFrame]

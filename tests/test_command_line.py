@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -23,7 +22,7 @@ from PIL import Image
 from helmholtz_mim import HelmholtzMachine, load, save
 from helmholtz_mim.cli import main
 from helmholtz_mim.commands import answers, book, outputs
-from helmholtz_mim.experiments import collapse, comparison
+from helmholtz_mim.experiments import collapse
 
 ROOT = Path(__file__).parent.parent
 TINY = "train --sizes 12 3 2 --epochs 4 --report-every 2 --seeds 2 --out run".split()
@@ -233,6 +232,9 @@ MISTAKES = {
     "table worlds --seeds 1000000000": "GiB of memory, most of it for the tables of the exact report",
     "table mnist --seeds 1000000000": "GiB of memory, most of it for the weights (sizes, seeds)",
     "table static --seeds 1000000000000": "GiB of memory",
+    "table worlds --shard 5/4": "a shard is i/n, from 1/n to n/n, such as 2/4, not 5/4",
+    "table worlds --jobs 0": "at least 1, not 0",
+    "compare --jobs 2 --cluster tcp://127.0.0.1:9": "leave jobs out",
     "table worlds --out file": "is a file, not a folder",
     "figure one": "no figure called 'one'",
     "figure 1 --out file": "is a file, not a folder",
@@ -363,6 +365,7 @@ WORDS += ["sampled", "RWS", "Adam", "cosine", "both", "leave-one-out", "double",
 PATHS = ["good", "half", "damaged", "empty", "text", "folder", "absent", "unnamed", "new"]
 PATHS += ["", "good/below", "\udcff", "x" * 300, "a\0b", "/dev/full"]
 ANY = st.sampled_from(NUMBERS + WORDS + PATHS)
+SHARDS = ["1/1", "2/4", "5/4", "0/0", "1/²", "9" * 5000 + "/1", *WORDS]
 PLACES = ["new/rows.csv", "new/rows.npy", "new/rows.png", *PATHS]
 OF_DATA = {
     "data": [*WORDS, "table.csv", "gaps.csv", "two.npz", "two.npz:a"],
@@ -391,8 +394,8 @@ OPTIONS = {
         "by": ["importance", "exact", "gibbs", *WORDS],
     },
     "diagnose": {"to": PLACES, "inputs": PATHS, "force": None, "logits": None, **dict.fromkeys("sizes prior".split(), NUMBERS)},
-    "compare": {"out": PATHS, "resume": None, "no-resume": None, **dict.fromkeys("seeds pretrain epochs".split(), NUMBERS)},
-    "table": {"out": PATHS, "seeds": NUMBERS, "no-resume": None},
+    "compare": {"out": PATHS, "shard": SHARDS, **dict.fromkeys("seeds pretrain epochs".split(), NUMBERS), "no-resume": None},
+    "table": {"out": PATHS, "shard": SHARDS, "seeds": NUMBERS, "jobs": ["1", "0", "-1", *WORDS], "no-resume": None},
     "figure": {"out": PATHS, "results": PATHS, "seeds": NUMBERS, "force": None},
 }  # fmt: skip
 SMALL = {
@@ -400,7 +403,7 @@ SMALL = {
     "report": "good", "evaluate": "good --particles 2 --count 3", "sample": "good --count 2 --out new/dreams.png",
     "encode": "good --to new/codes.csv", "reconstruct": "good --to new/rows.npy", "diagnose": "table.csv",
     "complete": "good --data gaps.csv --to new/rows.csv --particles 9",
-    "compare": "--seeds 2 --pretrain 1 --epochs 1 --out new", "table": "worlds --out new", "figure": "1 --out new",
+    "compare": "--seeds 2 --pretrain 1 --epochs 1 --jobs 1 --out new", "table": "worlds --jobs 1 --out new", "figure": "1 --out new",
 }  # fmt: skip
 
 
@@ -423,6 +426,7 @@ def lines(draw):
 
 def tiny_table(folder, resume, *seeds):
     """In place of an experiment."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "part.csv").write_text("x")
     return pd.DataFrame({"nats": [1.0]})
 
@@ -443,7 +447,6 @@ def small_world(folder, monkeypatch):
     Path("gaps.csv").write_text(",".join("01" * 7) + ",,?\n" + ",".join("01" * 8))
     np.savez("two.npz", a=np.eye(16), b=np.eye(2))
     matplotlib.use("Agg")
-    monkeypatch.setattr(book, "dynamics", partial(comparison.dynamics, processes=1))
     monkeypatch.setattr(book, "TABLES", dict.fromkeys(book.TABLES, tiny_table))
     monkeypatch.setattr(book, "figure_1", None)
     small = {name: lambda seeds, results: plt.figure(figsize=(1, 1)) for name in ("1", "2", "3", "collapse")}

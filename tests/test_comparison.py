@@ -18,13 +18,14 @@ from helmholtz_mim.experiments.comparison import liu_columns, perform, scheme, t
 from helmholtz_mim.experiments.comparison import dynamics_runs, nothing, panels
 from helmholtz_mim.experiments.rivals import EXPERIMENTS, interleave_runs
 from helmholtz_mim.records import against, per_seed, wide_names
+from helmholtz_mim.sweeps import sweep
 from helmholtz_mim.tables import tabulate
 from helmholtz_mim.measures.meaning import causal, complement, predictive
 
 
 def execute_all(runs, folder, report=exact_report):
     """The tables of runs, made or found."""
-    return worlds_store(folder, report).complete(runs, perform)
+    return sweep(worlds_store(folder, report), runs, perform)
 
 
 SMALL = dict(seeds=3, pretrain=4, epochs=6, reports=3)
@@ -34,7 +35,7 @@ SMALL = dict(seeds=3, pretrain=4, epochs=6, reports=3)
 def small(tmp_path_factory):
     """A tiny Figure 3 and its folder."""
     folder = tmp_path_factory.mktemp("dynamics")
-    return folder, dynamics(folder, **SMALL, processes=1)
+    return folder, dynamics(folder, **SMALL)
 
 
 def test_dynamics_goes_on_from_the_same_machines(small):
@@ -54,14 +55,14 @@ def test_finished_parts_are_kept_and_missing_ones_made_again_alike(small):
     lost = next(f for f in files if "-mim-" in f.name)
     content = lost.read_bytes()
     lost.unlink()
-    again = dynamics(folder, seeds=3, pretrain=4, epochs=6, reports=3, processes=1)
+    again = dynamics(folder, seeds=3, pretrain=4, epochs=6, reports=3)
     assert lost.read_bytes() == content and again.equals(table)
     assert all(f.stat().st_mtime_ns == times[f] for f in files if f != lost)
 
 
 def test_another_beginning_is_another_continuation(small, tmp_path):
     """`compare --pretrain 3` after `--pretrain 4` in the same folder; names of files once left out where a run starts."""
-    short = dict(seeds=3, pretrain=3, epochs=6, reports=3, processes=1)
+    short = dict(seeds=3, pretrain=3, epochs=6, reports=3)
     again, fresh = dynamics(small[0], **short), dynamics(tmp_path, **short)
     assert again.equals(fresh) and not again.equals(small[1])
 
@@ -287,7 +288,7 @@ def test_a_rule_from_outside_is_a_scheme():
 
 
 def test_a_rule_from_outside_is_drawn_beside_the_others(tmp_path):
-    table = dynamics(tmp_path, seeds=2, pretrain=1, epochs=2, reports=2, schemes=("wake-sleep", SHARP), processes=1)
+    table = dynamics(tmp_path, seeds=2, pretrain=1, epochs=2, reports=2, schemes=("wake-sleep", SHARP))
     assert set(table.scheme) == {"before", "wake-sleep", SHARP} and not any(":" in path.name for path in tmp_path.iterdir())
     legend = draw_dynamics(table).legends[0]
     assert [text.get_text() for text in legend.get_texts()] == ["before: wake-sleep", "wake-sleep", "Sharp"]
@@ -295,8 +296,7 @@ def test_a_rule_from_outside_is_drawn_beside_the_others(tmp_path):
 
 
 def test_a_rule_from_outside_is_compared_on_the_command_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(book, "dynamics", partial(dynamics, processes=1))
-    main(["compare", "--seeds", "2", "--pretrain", "1", "--epochs", "2", "--scheme", SHARP, "--out", str(tmp_path / "d")])
+    main(["compare", "--seeds", "2", "--pretrain", "1", "--epochs", "2", "--scheme", SHARP, "--jobs", "1", "--out", str(tmp_path / "d")])
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("Sharp", "MIM, factorial", "MIM, categorical", "perturbation"))
     main(["train", "--seeds", "2", "--epochs", "1", "--scheme", SHARP, "--out", str(tmp_path / "t")])

@@ -13,6 +13,7 @@ from helmholtz_mim.experiments.drift import VITAL, Habit, Mutation, Woken, commo
 from helmholtz_mim.experiments.drift import drift_runs, drift_store, gain, neutral_density, neutral_entropy, neutral_layers
 from helmholtz_mim.experiments.drift import neutral_walkers, rouse, selection_rate, settled, expit, strength, tosses, vitality
 from helmholtz_mim.machine import HelmholtzMachine
+from helmholtz_mim.sweeps import sweep
 
 
 def outcomes(steps, lr, gains):
@@ -180,9 +181,9 @@ def test_vitality_is_part_of_the_report():
 
 def test_woken_machines_are_recorded_and_not_made_twice(tmp_path):
     store, runs = drift_store(tmp_path), [Woken(epochs=4, woken=2, records=2, seeds=2), Woken(0.3, 1, 0, 4, 2, 2)]
-    made = store.complete(runs, rouse)
+    made = sweep(store, runs, rouse)
     assert set(VITAL) < set(made) and len(made) == 2 * 2 * 3
-    assert store.complete(runs, None).equals(made)
+    assert sweep(store, runs, None).equals(made)
     assert len({run.name for run in drift_runs()}) == len(drift_runs())
 
 

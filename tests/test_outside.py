@@ -43,6 +43,7 @@ from helmholtz_mim.engines.reference import Engine
 from helmholtz_mim.experiments.comparison import Run, draw_dynamics, dynamics, execute, find_scheme, label
 from helmholtz_mim.layers import log_bernoulli
 from helmholtz_mim.rule import in_turn
+from helmholtz_mim.sweeps import shared
 
 ROOT = Path(__file__).parent.parent
 
@@ -151,7 +152,8 @@ def test_a_rule_is_compared(sharpened):
 
 def test_a_rule_is_drawn_among_the_others(sharpened, tmp_path):
     schemes = ("wake-sleep", SHARPENED)
-    table = dynamics(tmp_path, seeds=2, pretrain=1, epochs=2, reports=2, schemes=schemes, processes=2)
+    with shared(jobs=2):
+        table = dynamics(tmp_path, seeds=2, pretrain=1, epochs=2, reports=2, schemes=schemes)
     legend = draw_dynamics(table).legends[0]
     shown = {
         text.get_text(): line.get_color() for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)

@@ -25,6 +25,7 @@ from helmholtz_mim.interactive.page import Interactive
 from helmholtz_mim.measures.probes import linear_probe
 from helmholtz_mim.measures.quality import Classifier, neighbours
 from helmholtz_mim.reading import _parquet
+from helmholtz_mim.sweeps import shared
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ["settings.ini", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "helmholtz_mim"]
@@ -156,6 +157,7 @@ BORROWED = {
     "ipywidgets": lambda: album({}, None),
     "traitlets": lambda: Interactive("coin", {"p": 0.5}, alt="a coin").live,
     "pyarrow": lambda: _parquet(Path("mine.parquet")),
+    "distributed": lambda: shared(cluster="tcp://127.0.0.1:9").__enter__(),
     "sklearn.datasets": grey_digits,
     "sklearn.linear_model": lambda: linear_probe(bits, labels, bits, labels),
     "sklearn.neighbors": lambda: neighbours(bits, bits),

@@ -35,6 +35,7 @@ from helmholtz_mim.experiments.static import (
 )
 from helmholtz_mim.machine import HelmholtzMachine, load, save
 from helmholtz_mim.store import Summary
+from helmholtz_mim.sweeps import sweep
 
 QUICK = {"hidden": (6, 4), "epochs": 1, "count": 20, "particles": 10}
 
@@ -64,12 +65,12 @@ def test_every_method_has_a_rate_that_was_searched():
 def test_a_run_is_done_once_and_read_back(method, tmp_path):
     run = StaticRun(method, **QUICK)
     store = static_store(tmp_path)
-    table = store.complete([run], perform_static)
+    table = sweep(store, [run], perform_static)
     assert table.particles.tolist() == [1, 10] and (table.nats < 0).all() and (table.method == method).all()
     history = store.table([run], "history.csv")
     assert set(history.measure) == {"active", "I upper bound", "L10"}
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert store.complete([run], perform_static).equals(table)
+    assert sweep(store, [run], perform_static).equals(table)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert not list(tmp_path.glob("*partial*"))
     assert dreams_of(run, static_store(tmp_path)).shape == (100, 784)
@@ -78,18 +79,18 @@ def test_a_run_is_done_once_and_read_back(method, tmp_path):
 def test_the_same_run_ends_the_same(tmp_path):
     tables = []
     for folder in ("one", "two"):
-        tables.append(static_store(tmp_path / folder).complete([StaticRun("mim annealed", **QUICK)], perform_static))
+        tables.append(sweep(static_store(tmp_path / folder), [StaticRun("mim annealed", **QUICK)], perform_static))
     pd.testing.assert_frame_equal(*tables)
 
 
 def test_kept_machines_can_be_judged_further(tmp_path, monkeypatch):
     run, store = StaticRun("mim", **QUICK | {"particles": StaticRun.particles}), static_store(tmp_path)
     monkeypatch.setattr("helmholtz_mim.experiments.static.KEPT", [run])
-    store.complete([run], perform_static)
+    sweep(store, [run], perform_static)
     assert load(store.path(run, "safetensors")).prior.bias.dtype == torch.float16
     assert kept(run, store).prior.bias.dtype == torch.float32
     further = Summary("further", (replace(run, particles=100),))
-    assert store.complete([further], perform_further).particles.tolist() == [1, 10, 100]
+    assert sweep(store, [further], perform_further).particles.tolist() == [1, 10, 100]
     with pytest.raises(FileNotFoundError, match="helmholtz-mim table static makes them"):
         store.read(FURTHER)
 
@@ -99,9 +100,9 @@ def test_halves_are_completed_and_what_was_given_stays(tmp_path, monkeypatch):
     monkeypatch.setattr("helmholtz_mim.experiments.static.KEPT", [run])
     monkeypatch.setattr("helmholtz_mim.experiments.static.PARTICLES", 20)
     monkeypatch.setattr("helmholtz_mim.experiments.static.SWEEPS", 2)
-    store.complete([run], perform_static)
+    sweep(store, [run], perform_static)
     halves = Summary("halves", (run,))
-    table = store.complete([halves], perform_halves, "safetensors").set_index(["method", "digit"])
+    table = sweep(store, [halves], perform_halves, "safetensors").set_index(["method", "digit"])
     test, seen = mnist("test", "static").bits, halves_of(halves, store)
     assert torch.equal(seen["whole"], test[::10]) and seen["mim"].shape == (10, 4, 784)
     assert (seen["mim"] == seen["whole"].unsqueeze(1))[..., UPPER].all()

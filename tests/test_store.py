@@ -22,6 +22,7 @@ from helmholtz_mim.experiments.pyramid import EDGES, PyramidRun, mnist_store, py
 from helmholtz_mim.experiments.static import FURTHER, HALVES, QUALITY, SWITCHES, StaticRun, deep_runs, long_runs, rate_runs
 from helmholtz_mim.experiments.static import search_runs, shallow_runs, shape_runs, static_store
 from helmholtz_mim.store import Store, Summary, describe, digest
+from helmholtz_mim.sweeps import sweep
 
 TABLE = pd.DataFrame({"a": [1, 2, 3], "b": [0.5, float("nan"), -1e-7], "c": ["x", "y, z", '"']})
 
@@ -148,19 +149,13 @@ def test_what_is_missing_is_performed_once(tmp_path):
         leave(run, place)
 
     runs = [Run(seed=2), Run(seed=1), Run(seed=2)]
-    table = place.complete(runs, perform, "word.csv")
+    table = sweep(place, runs, perform, "word.csv")
     assert table.x.tolist() == [2, 1, 2] and performed == [2, 1]
     assert place.table(runs[:2], "word.csv").word.tolist() == ["done", "done"]
     place.path(runs[0], "word.csv").unlink()
-    assert place.complete(runs, perform, "word.csv").equals(table) and performed == [2, 1, 2]
-    place.complete(runs, perform, resume=False)
+    assert sweep(place, runs, perform, "word.csv").equals(table) and performed == [2, 1, 2]
+    sweep(place, runs, perform, resume=False)
     assert performed == [2, 1, 2, 2, 1]
-
-
-def test_processes_make_no_difference(tmp_path):
-    runs = [Run(seed=seed) for seed in range(3)]
-    one, two = (Store(tmp_path / str(n), "the test").complete(runs, leave, processes=n) for n in (1, 2))
-    assert one.equals(two) and one.x.tolist() == [0, 1, 2]
 
 
 def test_settings_are_columns_where_the_table_has_none_of_that_name(tmp_path):

@@ -19,7 +19,7 @@ CHAPTERS = [p for p in NOTEBOOKS if re.match(r"\d\d[a-z]?_", p.name)]
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "_modidx.py")
 ROOMS = """
     arguments files reading elementary layers patterns machine chains rule wake sleep streams protocol pushforward records tables store
-    data rules methods engines training checkpoint measures figures interactive experiments commands cli
+    sweeps data rules methods engines training checkpoint measures figures interactive experiments commands cli
 """.split()  # the wings of the house and the modules beside them: each may use those before it
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -263,7 +263,7 @@ def test_what_is_imported_is_required():
     trees = [ast.parse(p.read_text(encoding="utf-8")) for p in MODULES]
     names = {m.split(".")[0] for tree in trees for m in imported(tree)} - {*sys.stdlib_module_names, "helmholtz_mim"}
     assert "numpy" in names and {{"PIL": "pillow"}.get(n, n) for n in names} <= lowest.keys()
-    every = requirements(r"(?:(?:interactive|images|parquet|book)_)?requirements")
+    every = requirements(r"(?:(?:interactive|images|parquet|cluster|book)_)?requirements")
     assert all(version.count(".") == 2 for version in every.values()), "`make oldest` installs exactly these"
 
 

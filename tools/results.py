@@ -20,6 +20,7 @@ from helmholtz_mim.experiments.drift import drift_runs, drift_store, rouse
 from helmholtz_mim.experiments.folk import folk_runs, folk_store, rehearse
 from helmholtz_mim.experiments.rivals import small_results
 from helmholtz_mim.store import digest
+from helmholtz_mim.sweeps import shared, sweep
 
 ROOT = Path(__file__).parent.parent
 STORED, BESIDE = Path("results"), Path("_build/results")
@@ -43,10 +44,10 @@ def parts(folder: Path) -> dict[str, tuple]:
 def complete(name: str, folder: Path) -> None:
     """Perform what is missing of a part."""
     if name == "dynamics":  # whose runs go on from the machines of the first
-        dynamics(folder / name, processes=PROCESSES)
+        dynamics(folder / name)
     else:
         store, runs = parts(folder)[name]
-        store.complete(runs, {"drift": rouse, "folk": rehearse}.get(name, perform), processes=PROCESSES)
+        sweep(store, runs, {"drift": rouse, "folk": rehearse}.get(name, perform))
 
 
 def timed(perform, *arguments) -> tuple[float, float]:
@@ -87,7 +88,7 @@ def main(arguments: list[str]) -> int:
         parser.error(f"there is no part {unknown.pop()}: leave it out for all of them, or name one of {', '.join(parts(STORED))}")
     made, different, begun = beside(), [], time.perf_counter()
     for name in chosen.parts or parts(STORED):
-        with alone(made / name):
+        with alone(made / name), shared(jobs=PROCESSES):
             print(f"{name}: {len(parts(made)[name][1])} runs", end=", ", flush=True)
             wall, cpu = timed(complete, name, made)
         found = differences(made / name, STORED / name)

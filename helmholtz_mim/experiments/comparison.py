@@ -30,6 +30,7 @@ from ..machine import HelmholtzMachine, load, save
 from ..rules.perturbation import Flip
 from ..records import against, holm, tidy_frame, wide, wide_names
 from ..store import Store
+from ..sweeps import sweep
 from ..protocol import SGD, TrainConfig
 from ..methods.reweighted import Reweighted
 from ..methods.wake_sleep import WakeSleep
@@ -376,7 +377,7 @@ def dynamics_runs(
         seeds=seeds, seed=100, epochs=pretrain, span=pretrain,
         records=max(1, pretrain * reports // epochs),
     )
-    start = worlds_store(folder, panels).path(first, "safetensors")
+    start = worlds_store(folder, panels).path(first, "safetensors").absolute()
     then = replace(
         first, epochs=epochs, span=epochs, records=reports, seed=110, start=start
     )
@@ -391,16 +392,16 @@ def dynamics_runs(
 
 
 def dynamics(
-    folder: Path, *, resume: bool = True, processes: int = 2, **protocol
+    folder: Path, *, resume: bool = True, **protocol
 ) -> pd.DataFrame:
     """Figure 3: forward KL, off-support mass and information per pair,
     one row per scheme, step and seed."""
     store = worlds_store(folder, panels)
     first, *then = dynamics_runs(folder, **protocol)
-    before = store.complete(
-        [first], partial(perform, keep=True), "safetensors", resume=resume
+    before = sweep(
+        store, [first], partial(perform, keep=True), "safetensors", resume=resume
     ).assign(scheme="before")
-    after = store.complete(then, perform, resume=resume, processes=processes)
+    after = sweep(store, then, perform, resume=resume)
     after["step"] += before.step.max()
     columns = ["scheme", "step", "replica", *PANELS, "H.generative.0"]
     return pd.concat([before, after])[columns]

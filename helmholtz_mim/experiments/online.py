@@ -22,6 +22,7 @@ from ..machine import HelmholtzMachine
 from ..patterns import Patterns
 from ..protocol import TrainConfig
 from ..store import Store
+from ..sweeps import sweep
 from ..training import train
 
 
@@ -98,8 +99,8 @@ def complete_online(
 ) -> None:
     "Train and evaluate what is not done yet."
     edges = mnist_store(folder, "quality.csv")
-    edges.complete([EDGES], perform_edges, resume=resume)
-    mnist_store(folder).complete(runs, perform_online, "quality.csv", resume=resume)
+    sweep(edges, [EDGES], perform_edges, resume=resume)
+    sweep(mnist_store(folder), runs, perform_online, "quality.csv", resume=resume)
 
 
 def mnist_results(folder: Path, resume: bool, seeds: int = 4) -> pd.DataFrame:

@@ -30,6 +30,7 @@ from ..protocol import SGD, TrainConfig
 from ..rules.factorial import FactorialMIM, leave_one_out
 from ..sleep import dream
 from ..store import Store, Summary
+from ..sweeps import sweep
 from ..training import train
 
 # %% ../../nbs/32_pyramid.ipynb #py-05
@@ -273,11 +274,11 @@ def complete_pyramids(
 ) -> None:
     "Train and evaluate what is not done yet."
     edges = mnist_store(folder, "quality.csv")
-    edges.complete([EDGES], perform_edges, resume=resume)
+    sweep(edges, [EDGES], perform_edges, resume=resume)
     store, runs = mnist_store(folder), list(runs)
-    store.complete(runs, perform_pyramid, "quality.csv", resume=resume)
+    sweep(store, runs, perform_pyramid, "quality.csv", resume=resume)
     coded = [run for run in runs if run in CODED]
-    store.complete(coded, perform_pyramid, "quality.csv", "codes.csv")
+    sweep(store, coded, perform_pyramid, "quality.csv", "codes.csv")
 
 # %% ../../nbs/32_pyramid.ipynb #py-25
 def draw_dreams(run: PyramidRun, folder: Path, count: int = 10):

@@ -33,6 +33,7 @@ from .pyramid import mnist_quality
 from ..rules.perturbation import Flip
 from ..measures.sampled import sampled_report
 from ..store import Store, Summary
+from ..sweeps import sweep
 from ..methods.reweighted import Reweighted
 from ..methods.wake_sleep import WakeSleep
 from ..protocol import Adam, TrainConfig
@@ -359,16 +360,15 @@ def perform_quality(summary: Summary, store: Store) -> None:
 def static_results(folder: Path, resume: bool, seeds: int = 3) -> pd.DataFrame:
     """Do the runs on static MNIST, the searches first;
     the mean over seeds of the last rung of the ladder, by method and layers."""
-    static_store(folder / "search").complete(
-        [*search_runs(), *shape_runs(), *rate_runs()], perform_static, resume=resume
-    )
+    searches = [*search_runs(), *shape_runs(), *rate_runs()]
+    sweep(static_store(folder / "search"), searches, perform_static, resume=resume)
     store, deep, shallow = static_store(folder), deep_runs(seeds), shallow_runs(seeds)
     coded = [*deep, *long_runs()]
-    store.complete(coded, perform_static, "codes.csv", resume=resume)
-    store.complete([*shallow, *SWITCHES], perform_static, resume=resume)
-    store.complete([FURTHER], perform_further, resume=resume)
-    store.complete([QUALITY], perform_quality, resume=resume)
-    store.complete([HALVES], perform_halves, "safetensors", resume=resume)
+    sweep(store, coded, perform_static, "codes.csv", resume=resume)
+    sweep(store, [*shallow, *SWITCHES], perform_static, resume=resume)
+    sweep(store, [FURTHER], perform_further, resume=resume)
+    sweep(store, [QUALITY], perform_quality, resume=resume)
+    sweep(store, [HALVES], perform_halves, "safetensors", resume=resume)
     table = store.table([*deep, *shallow])
     top = table[table.particles == table.particles.max()]
     return top.pivot_table(index="method", columns="hidden", values="nats").rename(
