@@ -69,6 +69,7 @@ def _surprises(chain: Chain, z: list[Tensor], weights: Tensor):
 ENGINES = {
     "batched": "helmholtz_mim.engines.batched:Batched",
     "spread": "helmholtz_mim.engines.spread:Spread",
+    "rows": "helmholtz_mim.engines.rows:Rows",
     "compiled": "helmholtz_mim.engines.compiled:Compiled",
     "torch": "helmholtz_mim.engines.reference:Reference",
 }
@@ -78,7 +79,7 @@ Each as `module:Class`, in the order in which "auto" asks them; the last refuses
 nothing.
 
 >>> list(ENGINES)
-['batched', 'spread', 'compiled', 'torch']
+['batched', 'spread', 'rows', 'compiled', 'torch']
 """
 
 

@@ -191,20 +191,25 @@ def single():
     return HelmholtzMachine((8, 4, 2)).float()
 
 
-def among(count):
+def among(count, cut="spread"):
     """Training as the first of so many ranks, of which the others are made up, and differ."""
 
     def call():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Ranks, "here", classmethod(lambda cls: cls(0, count)))
             patch.setattr(Ranks, "everybody", lambda self, mine: torch.stack([mine + k for k in range(self.count)]))
-            return trained(single(), engine="spread")
+            return trained(single(), engine=cut)
 
     return call
 
 
 ENGINE_CASES = {
     "more ranks than units": (among(9), r"start at most (\d+)", lambda most: trained(single(), engine="spread")),
+    "more ranks than rows": (
+        among(9, "rows"),
+        r"start at most (\d), or take larger batches",
+        lambda most: trained(single(), config=replace(TWICE, batch=9), engine="rows"),
+    ),
     "ranks that differ": (among(2), "start all of them with the same command", on("spread", machine=single)),
     "a rule for whole layers, spread": (
         on("spread", machine=single, allocate=CategoricalMIM),

@@ -26,6 +26,7 @@ from helmholtz_mim.interactive.gallery import (
     NEVER,
     channel_inspector,
     collapse_lab,
+    cut_machine,
     drift_plane,
     generative_blocks,
     guess_entropies,
@@ -107,9 +108,13 @@ def hear():
     return hear_bars({"tunes": [bits], "dreams": [bits.flip(0), torch.tensor([[1.0, 0], [0, 1]])]})
 
 
+def cuts():
+    return cut_machine((2e-11, 2e-9, 4e-4, 1e-9), {1: 5e-5, 10: 2e-5}, "Over [ranks](ranks=3).")
+
+
 FIGURES = {
-    "board": board, "likelier": likelier, "switches": switches, "guess": guess, "inspector": inspector, "dial": dial, "drift": drift,
-    "hear": hear,
+    "board": board, "cuts": cuts, "likelier": likelier, "switches": switches, "guess": guess, "inspector": inspector, "dial": dial,
+    "drift": drift, "hear": hear,
 }  # fmt: skip
 
 
@@ -254,6 +259,7 @@ MOVES = {  # for each figure: what Python sets, and a value that cannot be
         | {"falling": True, "layers": "MIM", "seed": 3, "running": False},
         {"every": 3},
     ),
+    "cuts": ({"width": 64, "batch": 300, "ranks": 5, "network": 10, "cut": "rows"}, {"ranks": 17}),
     "coin": ({"p": 0.25}, {"p": "half"}),
     "walk": ({"phase": "sleep", "seed": 5, "speed": 20, "running": True}, {"phase": "both"}),
     "lab": ({"scheme": "mim", "every": 7, "lr": 0.05, "speed": 2.5, "seed": 3, "running": False}, {"scheme": "mimm"}),

@@ -1,23 +1,27 @@
-"""One machine over several processes: they agree with one, send what is said, and end together. Loopback only."""
+"""One machine over several processes, by units or by rows: they agree with one, send what is said, and end together. Loopback only."""
 
-import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing import get_context
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from helmholtz_mim import Adam, CategoricalMIM, FactorialMIM, HelmholtzMachine, NotApplicable, Patterns, Reweighted
-from helmholtz_mim import TrainConfig, load, train
-from helmholtz_mim.engines import spread  # noqa: F401, used in the scripts
-from helmholtz_mim.engines.spread import Ranks, bits_sent
+from helmholtz_mim import Checkpoint, TrainConfig, load, save, train
+from helmholtz_mim.cli import main
+from helmholtz_mim.commands.folder import Following
+from helmholtz_mim.engines.spread import Ranks, bits_sent, gradients_sent, together
 from helmholtz_mim.rules.factorial import soft_mean
 
 SIZES = (30, 17, 9)
+CUTS = "spread", "rows"
 RUNS = {
     "plain": {},
     "MIM": dict(allocate=FactorialMIM),
@@ -29,186 +33,233 @@ RUNS = {
 
 
 def patterns():
-    bits = torch.rand(200, SIZES[0], generator=torch.Generator().manual_seed(5)) < torch.linspace(0.05, 0.9, 200)[:, None]
+    bits = torch.rand(201, SIZES[0], generator=torch.Generator().manual_seed(5)) < torch.linspace(0.05, 0.9, 201)[:, None]
     return Patterns(bits)
 
 
-def machine():
-    return HelmholtzMachine(SIZES, bias=True).to(torch.float32).randomise_(0.2, generator=torch.Generator().manual_seed(1))
+def machine(sizes=SIZES):
+    return HelmholtzMachine(sizes, bias=True).to(torch.float32).randomise_(0.2, generator=torch.Generator().manual_seed(1))
 
 
 def trained(name, engine, **options):
     one, made = machine(), {key: make() for key, make in RUNS[name].items()}
-    config = TrainConfig(3, batch=40, dreams=24, fraction=0.4 if "allocate" in made else None, report_every=1)
+    config = TrainConfig(2, batch=100, dreams=24, fraction=0.4 if "allocate" in made else None, report_every=1)
     history = train(one, patterns(), config, engine=engine, generator=torch.Generator().manual_seed(2), **made, **options)
     return one, history
 
-
-def start(folder, count, script, **environment):
-    """So many ranks of a script, which finds the rest of this file as a module; or of a command."""
-    if script.startswith("-m "):
-        words = script.split()
-    else:
-        (folder / "script.py").write_text("import sys\nfrom pathlib import Path\nimport torch\nfrom test_spread import *\n" + script)
-        words = ["script.py"]
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_"))}
-    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), *words]
-    return subprocess.Popen(
-        command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        env={**inherited, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", **environment},
-    )  # fmt: skip
+LIMIT = 100  # seconds, for everything that several processes do together
+FORKS = get_context("forkserver")
+FORKS.set_forkserver_preload(["pytest", "helmholtz_mim.cli", "helmholtz_mim.commands.folder", "helmholtz_mim.engines.rows"])
 
 
-def finish(process, seconds=60):
-    try:
-        out, errors = process.communicate(timeout=seconds)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, out, errors
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
-ALL = """
-with spread.together(30) as ranks:
-    sent = {}
-    for name in RUNS:
-        before = ranks.sent
-        one, history = trained(name, "spread")
-        whole = torch.cat([b.flatten() for b in one.buffers()])
-        assert (ranks.everybody(whole) == whole).all(), "every rank has the whole machine"
+def as_rank(place, folder, work, arguments):
+    """Work as that rank, in a folder; what it says goes to a file by its number."""
+    os.environ.update(place, MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo", OMP_NUM_THREADS="1")
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    with open(place["RANK"] + ".txt", "w") as said, redirect_stdout(said), redirect_stderr(said):
+        try:
+            work(*arguments)
+        except SystemExit as end:
+            print(end)
+            raise SystemExit(int(end.code not in (None, 0))) from None
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}")
+            raise SystemExit(1) from None
+
+
+def start(folder, count, work, *arguments, missing=0, port=None):
+    """So many ranks, as processes; some of them may be missing."""
+    folder.mkdir(exist_ok=True)
+    port, ranks = port or free_port(), []
+    for rank in range(count - missing):
+        place = dict(RANK=str(rank), WORLD_SIZE=str(count), MASTER_PORT=str(port))
+        ranks.append(FORKS.Process(target=as_rank, args=(place, folder, work, arguments), daemon=True))
+        ranks[-1].start()
+    return ranks
+
+
+def finish(folder, ranks):
+    """Their exit statuses, and what each of them said."""
+    end = time.monotonic() + LIMIT
+    for process in ranks:
+        process.join(max(0, end - time.monotonic()))
+        process.kill()
+    return [process.exitcode for process in ranks], [(folder / f"{k}.txt").read_text() for k in range(len(ranks))]
+
+
+def bytes_of_a_step(cut):
+    """What a rank says that it has sent in a step with 100 data and 24 dreams."""
+    seen = []
+    options = dict(engine=cut, checkpoint=seen.append, generator=torch.Generator().manual_seed(2))
+    train(machine(), patterns(), TrainConfig(1, batch=100, dreams=24), **options)
+    engine = seen[-1].trainer.engine
+    before = engine.ranks.sent
+    engine.step(torch.arange(100), torch.zeros(100, dtype=torch.bool))
+    return engine.ranks.sent - before
+
+
+def learn_together():
+    with together(30) as ranks:
+        found = {}
+        for cut in CUTS:
+            for name in RUNS:
+                one, history = trained(name, cut)
+                whole = torch.cat([b.flatten() for b in one.buffers()])
+                assert (ranks.everybody(whole) == whole).all(), "every rank has the whole machine"
+                found[cut, name] = whole, history.value.tolist()
+            found[cut] = bytes_of_a_step(cut)
+            different = machine()
+            different.prior.bias += ranks.rank
+            with pytest.raises(ValueError, match="start all of them with the same command"):
+                train(different, patterns(), TrainConfig(1, batch=40), engine=cut, generator=torch.Generator().manual_seed(2))
         if ranks.rank == 0:
-            torch_state = {k: v.tolist() for k, v in one.state_dict().items()}
-            Path(name).write_text(json.dumps([torch_state, history.value.tolist()]))
-"""
+            torch.save(found, "found.pt")
 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_ranks_do_together_what_one_does(count, tmp_path, single_precision):
-    status, _, errors = finish(start(tmp_path, count, ALL))
-    assert status == 0, errors
+    """They agree in every cut, send what is said, and refuse to learn different things; the last batch is of one row."""
+    statuses, said = finish(tmp_path, start(tmp_path, count, learn_together))
+    assert statuses == [0] * count, said
+    found = torch.load(tmp_path / "found.pt")
+    assert found["spread"] == bits_sent(SIZES, 100, 24, count)
+    assert found["rows"] == gradients_sent(SIZES, count)
     for name in RUNS:
-        state, values = json.loads((tmp_path / name).read_text())
         one, history = trained(name, "batched")
-        whole = torch.cat([value.flatten() for value in one.state_dict().values()])
-        found = torch.cat([torch.tensor(state[key]).flatten() for key in one.state_dict()])
-        assert (found - whole).norm() < 0.01 * whole.norm(), f"{name}: a coin on the edge may fall otherwise, not many"
-        assert_close(values, history.value.tolist(), rtol=1e-3, atol=1e-3)
+        whole = torch.cat([b.flatten() for b in one.buffers()])
+        for cut in CUTS:
+            learnt, values = found[cut, name]
+            assert (learnt - whole).norm() < 0.01 * whole.norm(), f"{cut}, {name}: a coin on the edge may fall otherwise, not many"
+            assert_close(values, history.value.tolist(), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_one_rank_is_the_batched_engine(name, single_precision):
-    pair = trained(name, "batched")[0], trained(name, "spread")[0]
-    for one, other in zip(*(m.buffers() for m in pair), strict=True):
+    batched, spread, by_rows = (trained(name, engine)[0].buffers() for engine in ("batched", *CUTS))
+    for one, other, summed in zip(batched, spread, by_rows, strict=True):
         assert torch.equal(one, other)
+        assert_close(one, summed, rtol=0, atol=1e-4)
 
 
-COUNT = """
-with spread.together(30) as ranks:
-    one = machine()
-    setups = []
-    ours = spread.Spread.join
-    spread.Spread.join = lambda self: setups.append(self) or ours(self)
-    config = TrainConfig(1, batch=40, dreams=24, report_every=1)
-    train(one, patterns(), config, engine="spread", generator=torch.Generator().manual_seed(2))
-    engine = setups[0]
-    before = engine.ranks.sent
-    engine.step(torch.arange(40), torch.zeros(40, dtype=torch.bool))
-    if ranks.rank == 0:
-        print(engine.ranks.sent - before)
-"""
+def test_rows_take_rules_for_whole_layers(single_precision):
+    pair = []
+    for engine in ("batched", "rows"):
+        narrow = HelmholtzMachine((6, 5, 4), bias=True)
+        options = dict(allocate=CategoricalMIM(), engine=engine, generator=torch.Generator().manual_seed(0))
+        train(narrow, Patterns(torch.eye(6)), TrainConfig(4, batch=3, every=2), **options)
+        pair.append(torch.cat([b.flatten() for b in narrow.buffers()]))
+    assert_close(*pair, rtol=0, atol=1e-5)
 
 
-def test_only_bits_travel_in_a_step(tmp_path):
-    status, out, errors = finish(start(tmp_path, 3, COUNT))
-    assert status == 0, errors
-    assert int(out) == bits_sent(SIZES, 40, 24, 3)
+def learn_long(cut, sizes=SIZES):
+    with together(10) as ranks:
+        one, kept = machine(sizes), (Following if ranks.rank else Checkpoint)("run.checkpoint", 0.0)
+        begun = []
+
+        def watch(run):
+            kept(run)
+            begun or begun.append(run.trainer.done)
+
+        data = patterns() if sizes == SIZES else Patterns(torch.eye(sizes[0]))
+        config, generator = TrainConfig(30, batch=100, report_every=10), torch.Generator().manual_seed(2)
+        options = dict(optimizer=Adam(0.01), allocate=FactorialMIM(), checkpoint=watch)
+        history = train(one, data, config, engine=cut, generator=generator, **options)
+        if ranks.rank == 0:
+            save(one, "machine.safetensors")
+            print(begun[0], *history.step.unique())
 
 
-LONG = """
-from helmholtz_mim.commands.folder import Following
-from helmholtz_mim import Checkpoint, save
-with spread.together(30) as ranks:
-    one, kept = machine(), (Following if ranks.rank else Checkpoint)("run.checkpoint", 0.0)
-    begun = []
-    def watch(run):
-        kept(run)
-        begun or begun.append(run.trainer.done)
-    config = TrainConfig(60, batch=40, report_every=20)
-    options = dict(optimizer=Adam(0.01), allocate=FactorialMIM(), checkpoint=watch)
-    history = train(one, patterns(), config, engine="spread", generator=torch.Generator().manual_seed(2), **options)
-    if ranks.rank == 0:
-        save(one, "machine.safetensors")
-        print(begun[0], *history.step.unique())
-"""
-
-
-def test_a_killed_rank_ends_all_and_another_number_of_ranks_goes_on(tmp_path):
-    """Two ranks, one of them killed; one alone goes on from the checkpoint to the end."""
-    process, checkpoint = start(tmp_path, 2, LONG), tmp_path / "run.checkpoint"
-    end = time.monotonic() + 40
-    while not checkpoint.exists() and time.monotonic() < end and process.poll() is None:
-        time.sleep(0.02)
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout.split()
-    os.kill(int(children[-1]), signal.SIGKILL)
-    status, _, _ = finish(process)
-    assert status != 0 and checkpoint.exists() and not (tmp_path / "machine.safetensors").exists()
-    status, out, errors = finish(start(tmp_path, 1, LONG))
-    assert status == 0, errors
-    begun, *steps = map(int, out.split())
-    assert 0 < begun < 60 and steps == [0, 100, 200, 300]
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_killed_rank_ends_all_and_another_number_of_ranks_goes_on(cut, tmp_path):
+    """Of two ranks one is killed; with another machine none goes on from there; one alone does, to the end."""
+    ranks, checkpoint = start(tmp_path, 2, learn_long, cut), tmp_path / "run.checkpoint"
+    end = time.monotonic() + LIMIT
+    while not checkpoint.exists() and time.monotonic() < end and ranks[1].is_alive():
+        time.sleep(0.005)
+    ranks[1].kill()
+    statuses, said = finish(tmp_path, ranks)
+    assert statuses == [1, -signal.SIGKILL] and "start all again, and with --resume they go on" in said[0]
+    assert checkpoint.exists() and not (tmp_path / "machine.safetensors").exists()
+    statuses, said = finish(tmp_path, start(tmp_path, 2, learn_long, cut, (12, 8, 6)))
+    assert statuses == [1, 1] and "is of another run, which differs in" in said[0]
+    statuses, said = finish(tmp_path, start(tmp_path, 1, learn_long, cut))
+    assert statuses == [0], said
+    begun, *steps = map(int, said[0].split())
+    assert 0 < begun < 30 and steps == [0, 30, 60, 90]
     assert load(tmp_path / "machine.safetensors").sizes == SIZES
 
 
-def test_too_many_ranks_and_rules_for_whole_layers_are_refused(monkeypatch, single_precision):
+def test_what_cannot_be_cut_is_refused(monkeypatch, single_precision):
     monkeypatch.setattr(Ranks, "here", classmethod(lambda cls: cls(0, 10)))
     with pytest.raises(NotApplicable, match="10 ranks cannot share a layer of 9 units: start at most 9"):
         trained("plain", "spread")
+    few = TrainConfig(1, batch=40, dreams=8)
+    with pytest.raises(NotApplicable, match="10 ranks cannot share a batch of 8: start at most 8"):
+        train(machine(), patterns(), few, engine="rows", generator=torch.Generator())
     monkeypatch.setattr(Ranks, "here", classmethod(lambda cls: cls(0, 1)))
-    with pytest.raises(NotApplicable, match="CategoricalMIM decides a layer as a whole"):
+    with pytest.raises(NotApplicable, match=r"CategoricalMIM decides a layer as a whole.*use FactorialMIM.* engine='rows'"):
         narrow, options = HelmholtzMachine((6, 5, 4)), dict(allocate=CategoricalMIM(), generator=torch.Generator())
         train(narrow, Patterns(torch.eye(6)), TrainConfig(1, batch=3), engine="spread", **options)
 
 
-OTHERS = """
-with spread.together(30) as ranks:
-    one = machine()
-    if ranks.rank:
-        one.prior.bias += 1
+def wait_for_others(seconds=1):
+    with together(seconds):
+        pass
+
+
+def test_a_missing_rank_and_a_port_in_use_are_said(tmp_path):
+    missing = start(tmp_path / "missing", 3, wait_for_others, missing=1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        statuses, said = finish(tmp_path / "port", start(tmp_path / "port", 2, wait_for_others, missing=1, port=port))
+    assert statuses == [1] and f"OSError: port {port} is in use by something else: give torchrun another one" in said[0]
+    statuses, said = finish(tmp_path / "missing", missing)
+    assert statuses == [1, 1] and all("TimeoutError: the other ranks did not answer: one of them is missing" in words for words in said)
+
+
+TRAIN = "train --data digits --batch 100 --report-every 1 --measure losses --out run --sizes 64 20 "
+
+
+def test_torchrun_goes_on_after_one_rank_was_killed(tmp_path):
+    """Only the first writes and speaks; what is finished is not begun again."""
+    line = (TRAIN + "10 --epochs 25 --checkpoint-minutes 0.0001 --resume").split()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_"))}
+    place = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    process = subprocess.Popen(
+        [*command, "-m", "helmholtz_mim", *line], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True, env=inherited | place,
+    )  # fmt: skip
     try:
-        train(one, patterns(), TrainConfig(1, batch=40), engine="spread", generator=torch.Generator().manual_seed(2))
-    except ValueError as error:
-        sys.exit(str(error))
-"""
-
-
-def test_ranks_that_differ_are_refused(tmp_path):
-    status, _, errors = finish(start(tmp_path, 2, OTHERS))
-    assert status != 0 and "start all of them with the same command" in errors
-
-
-def test_a_missing_rank_is_said(tmp_path):
-    script = "from helmholtz_mim.engines.spread import together\ntry:\n    with together(2): pass\nexcept TimeoutError as e: print(e)"
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29783", "GLOO_SOCKET_IFNAME": "lo"}
-    environment = {**os.environ, "RANK": "0", "WORLD_SIZE": "2", **place}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=environment)
-    assert "one of them is missing" in done.stdout, done.stderr
-
-
-TRAIN = "-m helmholtz_mim train --data digits --batch 100 --epochs 2 --report-every 1 --measure losses --engine spread --out run"
-
-
-def test_the_command_line_starts_ranks_of_which_one_writes(tmp_path):
-    sizes = " --sizes 64 20 10"
-    status, out, errors = finish(start(tmp_path, 2, TRAIN + sizes))
-    assert status == 0, errors
-    assert out.count("engine spread") == out.count("wrote run/machine.safetensors") == 1
+        end = time.monotonic() + LIMIT
+        while not [*tmp_path.glob("run/*checkpoint*")] and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.005)
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout.split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        out, errors = process.communicate(timeout=LIMIT)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, errors
+    assert out.count("engine spread") == 2, "it was started, and started again"
+    assert out.count("wrote run/machine.safetensors") == 1
     assert load(tmp_path / "run/machine.safetensors").sizes == (64, 20, 10)
-    status, out, errors = finish(start(tmp_path, 2, TRAIN + sizes + " --resume"))
-    assert status == 0 and out.count("nothing is left to do") == 1, errors
+    statuses, said = finish(tmp_path, start(tmp_path, 2, main, line))
+    assert statuses == [0, 0] and "nothing is left to do" in said[0] and not said[1]
 
 
 def test_a_mistake_is_said_by_one_rank(tmp_path):
-    status, _, errors = finish(start(tmp_path, 2, TRAIN + " --sizes 64 20 1"))
-    assert status != 0 and errors.count("2 ranks cannot share a layer of 1 units: start at most 1") == 1
+    line = (TRAIN + "1 --epochs 2 --engine spread").split()
+    statuses, said = finish(tmp_path, start(tmp_path, 2, main, line))
+    assert statuses == [1, 1] and said[0].count("2 ranks cannot share a layer of 1 units: start at most 1") == 1
+    assert "2 ranks" not in said[1]
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("machine*"))

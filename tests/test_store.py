@@ -182,7 +182,7 @@ def test_every_stored_result_is_found_and_no_other_is_there():
     for place, runs in stores:
         assert place.finished(runs)
     found = {place.path(run, kind) for place, runs in stores for run in runs for kind in KINDS}
-    found.add(RESULTS / "codes" / "coverage.csv")  # which benchmarks/codes.py writes
+    found |= {RESULTS / "codes" / "coverage.csv", RESULTS / "cuts" / "steps.csv"}  # which benchmarks/codes.py and cuts.py write
     assert {path for path in RESULTS.rglob("*") if path.is_file()} <= found
 
 
@@ -190,7 +190,7 @@ def test_what_make_results_makes_is_what_is_stored_of_the_small_worlds():
     folders = [RESULTS / name for name in small_results(RESULTS)]
     assert small_files(RESULTS) == {path for folder in folders for path in folder.iterdir()}
     others = {path.name for path in RESULTS.iterdir()} - {folder.name for folder in folders}
-    assert others == {"codes", "drift", "folk", "mnist", "static"}, "what takes longer, and is made by commands of its own"
+    assert others == {"codes", "cuts", "drift", "folk", "mnist", "static"}, "what takes longer, and is made by commands of its own"
 
 
 # Things in words

@@ -307,6 +307,7 @@ class InPlace(LocalOptimizer):
         super().__init__(chain, optimizer, lr)
         self.buffers, self.links = buffers, weights_of(chain)
         self.learns = [w for _, _, *both in self.links for w in both if w is not None]
+        self.keep = 0.0 if self.optimizer else 1.0  # of what a product is added to
         self.seen: list[tuple[Tensor, int]] = []
 
     def logits(self, z: list[Tensor]) -> list[Tensor]:
@@ -324,7 +325,7 @@ class InPlace(LocalOptimizer):
         return [(t, t._version) for t in (*z, *self.learns)]
 
     def teach_(self, z: list[Tensor], weights: Tensor | None = None) -> None:
-        s, counts = self.logits(z), self.counts(z[0], weights)
+        s, counts = self.logits(z), self.counts(z, weights)
         self.seen = []
         for link in self.links:
             self.pull_(link, miss_(s[link.to], self.own(z, link.to), counts), z)
@@ -334,25 +335,29 @@ class InPlace(LocalOptimizer):
         "The units of a layer whose weights this one learns: all."
         return z[layer]
 
-    def counts(self, data: Tensor, weights: Tensor | None) -> Tensor:
+    def counts(self, z: list[Tensor], weights: Tensor | None) -> Tensor:
         "What the error of each row counts: in a plain step times −lr."
         scale = 1.0 if self.optimizer else -self.lr
         if weights is None:
-            return data.new_full(data.shape[:-1], scale / data.shape[-2])
+            return z[0].new_full(z[0].shape[:-1], scale / self.rows(z))
         return weights * scale
+
+    def rows(self, z: list[Tensor]) -> int:
+        "Over how many patterns a step takes the mean."
+        return z[0].shape[-2]
 
     def pull_(self, link: Weights, error: Tensor, z: list[Tensor]) -> None:
         "Add `errorᵀ x` to the weights, or make it the gradient for the optimiser."
-        keep = 0.0 if self.optimizer else 1.0
         if link.of is not None:
             x, w = z[link.of], link.weight
             on = few(w, x)
             if on:
-                add_rows(error.numpy(), *by_unit(*on, x.shape[-1]), w.mT.numpy())
+                sums = self.into(w).mT.numpy()
+                add_rows(error.numpy(), *by_unit(*on, x.shape[-1]), sums)
             else:
-                add_product_(self.into(w), error, x, keep)
+                add_product_(self.into(w), error, x, self.keep)
         if link.bias is not None:
-            self.into(link.bias).mul_(keep).add_(error.sum(-2))
+            self.into(link.bias).mul_(self.keep).add_(error.sum(-2))
 
     def into(self, w: Tensor) -> Tensor:
         "Where a product is added."
@@ -390,7 +395,6 @@ class BatchPhase(Phase):
         for link in self.pupil.links:
             log_prob_(s[link.to], self.pupil.own(z, link.to), total)
         return total
-
 
 # %% ../../nbs/48_batched.ipynb #16a-26
 class Batched(Reference):

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['Ranks', 'pack', 'unpack', 'share_', 'join_', 'toss_part', 'toss_own_', 'rows_of', 'cut', 'OwnBuffers', 'OwnSteps',
-           'SpreadPhase', 'Spread', 'together', 'bits_sent', 'gradients_sent']
+           'SpreadPhase', 'Spread', 'check_alike', 'together', 'bits_sent', 'gradients_sent']
 
 # %% ../../nbs/49_spread.ipynb #sp-02
 import hashlib
@@ -59,7 +59,7 @@ class Ranks:
         "What all ranks have, one after the other; all of one shape."
         every = [torch.empty_like(mine) for _ in range(self.count)]
         dist.all_gather(every, mine)
-        self.sent += mine.numel() * mine.element_size()
+        self.sent += mine.numel() * mine.element_size() * (self.count - 1)
         return torch.stack(every)
 
     def told(self, word: int = 0) -> int:
@@ -70,7 +70,8 @@ class Ranks:
         "The sum over ranks, in place."
         if self.count > 1:
             dist.all_reduce(total)
-            self.sent += total.numel() * total.element_size()
+            size = total.numel() * total.element_size()
+            self.sent += 2 * size * (self.count - 1) // self.count
         return total
 
 # %% ../../nbs/49_spread.ipynb #sp-08
@@ -114,13 +115,13 @@ def join_(rows: Tensor, ranks: Ranks) -> Tensor:
 
 # %% ../../nbs/49_spread.ipynb #sp-12
 @compiled
-def toss_part(key, position, s, z, first, units):
-    """`toss_all` for the units from `first` on of patterns with so many units;
-    returns how many outputs of the stream all of them take."""
-    one, half = np.float32(1), (s.shape[0] * units + 1) // 2
+def toss_part(key, position, s, z, row, unit, rows, units):
+    """`toss_all` for the part that begins at a row and a unit of patterns of so
+    many; returns how many outputs of the stream all of them take."""
+    one, half = np.float32(1), (rows * units + 1) // 2
     for b in range(s.shape[0]):
         for j in range(s.shape[1]):
-            e = b * units + first + j
+            e = (row + b) * units + unit + j
             lower = e >= half
             x = splitmix64(key, np.uint64(position + e - lower * half + 1))
             word = x >> (np.uint64(16) if lower else np.uint64(40))
@@ -129,16 +130,24 @@ def toss_part(key, position, s, z, first, units):
     return half
 
 
-def toss_own_(s: Tensor, z: Tensor, own: slice, uniforms: SinglePrecision) -> None:
-    "Decide the own units of a pattern by their own coins, from their logits."
+def toss_own_(
+    s: Tensor, z: Tensor, corner: tuple[int, int], whole: tuple[int, ...],
+    uniforms: SinglePrecision,
+) -> None:
+    """Decide a part of patterns by its own coins, from its logits: that from a row and
+    a unit on, where the whole has such a shape."""
     if not here(s):
-        z[:, own] = (uniforms(z.shape)[:, own] < s.sigmoid()).to(z.dtype)
+        own = tuple(
+            slice(k, k + n) for k, n in zip(corner, z.shape, strict=True)
+        )
+        z.copy_(uniforms(whole)[own] < s.sigmoid())
         return
-    stream, part = uniforms.stream, z.numpy()[:, own]
+    key, stream = uniforms.key, uniforms.stream
     stream.position += toss_part(
-        uniforms.key, stream.position, s.numpy(), part, own.start, z.shape[-1]
+        key, stream.position, s.numpy(), z.numpy(), *corner, *whole
     )
     increment_version(z)
+
 
 # %% ../../nbs/49_spread.ipynb #sp-16
 def rows_of(layer: BinaryLayer, ranks: Ranks) -> BinaryLayer:
@@ -225,7 +234,7 @@ class SpreadPhase(BatchPhase):
         ranks = self.pupil.ranks
         own = ranks.block(z.shape[-1])
         if rule is sample or link.of is None:
-            toss_own_(s, z, own, self.uniforms)
+            toss_own_(s, z[:, own], (0, own.start), z.shape, self.uniforms)
         else:
             p = torch.zeros_like(z)
             p[:, own] = s.sigmoid()
@@ -279,13 +288,8 @@ class Spread(Batched):
 
 
 def _refuse(setup: Setup, ranks: Ranks) -> None:
-    "Refuse what cannot be cut so, and ranks that are about to do different things."
+    "Refuse what cannot be cut so, and ranks that differ."
     thinnest = min(setup.machine.sizes)
-    if setup.machine.replicas:
-        raise NotApplicable(
-            "one machine is spread over ranks, not a stack of them: "
-            "use engine='batched'"
-        )
     if ranks.count > thinnest:
         raise NotApplicable(
             f"{ranks.count} ranks cannot share a layer of {thinnest} units: "
@@ -295,8 +299,17 @@ def _refuse(setup: Setup, ranks: Ranks) -> None:
         if not rule.unitwise:
             raise NotApplicable(
                 f"{type(rule).__name__} decides a layer as a whole, and its units are "
-                "with different ranks: use FactorialMIM(), or engine='batched'"
+                "with different ranks: use FactorialMIM(), or engine='rows'"
             )
+    check_alike(setup, ranks)
+
+
+def check_alike(setup: Setup, ranks: Ranks) -> None:
+    "Refuse a stack of machines, and ranks that are about to do different things."
+    if setup.machine.replicas:
+        raise NotApplicable(
+            "ranks share one machine, not a stack of them: use engine='batched'"
+        )
     mine = torch.frombuffer(bytearray(_digest(setup)), dtype=torch.uint8)
     if ranks.count > 1 and (ranks.everybody(mine) != mine).any():
         raise ValueError(
@@ -322,18 +335,30 @@ def together(seconds: float = 60.0) -> Iterator[Ranks]:
     without it.
 
     TimeoutError if one of the others does not come, or stops answering, for so many
-    seconds.
+    seconds; OSError if the first rank's port is in use.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or Ranks.here().count > 1:
         yield Ranks.here()
         return
     backend = "nccl" if torch.cuda.is_available() else "gloo"
+    limit = timedelta(seconds=seconds)
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=seconds))
+        # torchrun keeps its store when it starts all again: each start has its own part
+        store, rank, count = next(dist.rendezvous("env://", timeout=limit))
+        begun = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        own = dist.PrefixStore(begun, store)
+        dist.init_process_group(
+            backend, store=own, rank=rank, world_size=count, timeout=limit
+        )
         yield Ranks.here()
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise
+        if "EADDRINUSE" in str(error):
+            raise OSError(
+                f"port {os.environ['MASTER_PORT']} is in use by something else: give "
+                "torchrun another one, --master-port"
+            ) from error
         raise TimeoutError(
             "the other ranks did not answer: one of them is missing or has ended; "
             "start all again, and with --resume they go on"
@@ -344,12 +369,16 @@ def together(seconds: float = 60.0) -> Iterator[Ranks]:
 
 # %% ../../nbs/49_spread.ipynb #sq-08
 def bits_sent(sizes, batch: int, dreams: int, ranks: int) -> int:
-    "Bytes that a rank gives in a step of wake-sleep if units are spread."
+    "Bytes that a rank sends in a step of wake-sleep if units are spread."
     widest = [-(-n // (8 * ranks)) for n in sizes]
-    return batch * sum(widest[1:]) + dreams * sum(widest)
+    return (ranks - 1) * (batch * sum(widest[1:]) + dreams * sum(widest))
 
 
-def gradients_sent(sizes, ranks: int) -> float:
-    "Bytes that a rank gives in a step if data are spread: a ring's all-reduce."
-    weights = 2 * sum(a * b for a, b in pairwise(sizes)) + sizes[-1]
-    return 2 * (ranks - 1) / ranks * 4 * weights
+def gradients_sent(sizes, ranks: int) -> int:
+    "Bytes that a rank sends in a step if rows are: a ring's sum, of biases too."
+    day, night = (
+        4 * (sum(a * b for a, b in pairwise(sizes)) + sum(units))
+        for units in (sizes, sizes[1:])
+    )
+    return sum(2 * total * (ranks - 1) // ranks for total in (day, night))
+
