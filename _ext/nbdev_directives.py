@@ -37,7 +37,7 @@ def edit_cell(cell):
             if name == "fold":
                 cell["metadata"]["fold"] = value
             if name == "alt":
-                cell["metadata"]["mystnb"] = {"image": {"alt": value}}
+                cell["metadata"].setdefault("mystnb", {}).setdefault("image", {})["alt"] = value
             tag = "remove-cell" if name == "default_exp" else TAGS.get((name, value.lower()))
             if tag and tag not in tags:
                 tags.append(tag)

@@ -19,6 +19,8 @@ REPAIRS = [  # what is wrong, and what is right
     (r' role="doc-biblioentry"', ' role="listitem"'),
     # A heading of a table without words is no heading.
     (r"<th((?:\s[^>]*)?)>\s*(?:<p>\s*</p>)?\s*</th>", r"<td\1></td>"),
+    # A figure has one number, that of its chapter.
+    (r'<span class="caption-number">Fig[^<]*</span>', ""),
     # Search needs its index on its own page.
     (r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>', ""),
 ]

@@ -76,7 +76,7 @@ def test_axe_is_awake(browser):
 def pictures():
     for path in sorted((ROOT / "nbs").glob("*.ipynb")):
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+            if any({"image/png", "image/svg+xml"} & output.get("data", {}).keys() for output in cell.get("outputs", [])):
                 yield pytest.param("".join(cell["source"]), id=f"{path.stem}:{cell['id']}")
 
 

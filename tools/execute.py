@@ -7,6 +7,7 @@ usage: python tools/execute.py [notebook or folder ...]
 """
 
 import json
+import os
 import re
 import sys
 import time
@@ -21,6 +22,7 @@ from nbclient import NotebookClient
 TIMEOUT = 600  # seconds a cell
 MINUTE = 60  # seconds a notebook may take
 BUILD = Path("_build")
+TOOLS = str(Path(__file__).parent.resolve())  # where a kernel finds the extension that draws
 
 
 class Outcome(NamedTuple):
@@ -50,12 +52,12 @@ def execute(path: Path) -> Outcome:
         timeout=TIMEOUT,
         kernel_name="python3",
         record_timing=False,
-        extra_arguments=["--IPKernelApp.log_level=40"],
+        extra_arguments=["--IPKernelApp.log_level=40", "--IPKernelApp.extra_extensions=pictures"],
         resources={"metadata": {"path": path.parent}},
         on_cell_execute=lambda cell, cell_index: reached.append((cell_index, cell)),
     )
     try:
-        client.execute()
+        client.execute(env={**os.environ, "PYTHONPATH": os.pathsep.join([TOOLS, os.environ.get("PYTHONPATH", "")])})
     except Exception as error:
         index, cell = reached[-1] if reached else (0, notebook.cells[0])
         where = f"cell {index + 1} ({cell.get('id', 'without id')}): {code(cell.source)}"

@@ -287,5 +287,5 @@ class Figure:
 def _lighten(path: Path) -> None:
     "Leave as many colours to a picture as lines and words need."
     with Image.open(path) as picture:
-        few = picture.convert("RGB").quantize(96, dither=Image.Dither.NONE)
+        few = picture.convert("RGB").quantize(48, dither=Image.Dither.NONE)
     few.save(path, "png", optimize=True)

@@ -51,10 +51,10 @@ class Scheme:
 
 
 SCHEMES = {
-    "wake-sleep": Scheme(lambda: sample, "wake-sleep", "#555555"),
-    "flip": Scheme(Flip, "perturbation", "#CC79A7"),
-    "mim": Scheme(FactorialMIM, "MIM, factorial", "#009E73"),
-    "categorical": Scheme(CategoricalMIM, "MIM, categorical", "#E69F00", every=5),
+    "wake-sleep": Scheme(lambda: sample, "wake-sleep", "#6b6b6b"),
+    "flip": Scheme(Flip, "perturbation", "#a8447f"),
+    "mim": Scheme(FactorialMIM, "MIM, factorial", "#007a55"),
+    "categorical": Scheme(CategoricalMIM, "MIM, categorical", "#8f6200", every=5),
 }
 """The rules of allocation by name, for `scheme`.
 
@@ -75,7 +75,7 @@ def find_scheme(name: str) -> Scheme:
     make = imported(name, "scheme")
     return Scheme(
         make, getattr(make, "label", name.partition(":")[2]),
-        getattr(make, "color", "#56B4E9"),
+        getattr(make, "color", "#5b5fc7"),
     )
 
 

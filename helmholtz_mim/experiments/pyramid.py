@@ -41,7 +41,7 @@ LARGE = (686, 588, 490, 392, 294, 196, 98, 49, 25)  # and of the larger machine
 class LeaveOneOut(FactorialMIM):
     "Fires where a unit is likelier to fire than for the others of its batch."
 
-    label, color = "MIM, factorial", "#009E73"
+    label, color = "MIM, factorial", "#007a55"
 
     def __init__(self):
         super().__init__(threshold=leave_one_out)

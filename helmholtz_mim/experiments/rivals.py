@@ -115,7 +115,7 @@ class Floor(FactorialMIM):
     "Tosses as ever, but a unit that is seldom on, or seldom off, at a rate of `floor`."
 
     deterministic = False
-    label, color = "floor", "#56B4E9"
+    label, color = "floor", "#5b5fc7"
 
     def __init__(self, floor: float = 0.1):
         super().__init__()

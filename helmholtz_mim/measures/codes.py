@@ -175,16 +175,16 @@ def plot_codes(report: pd.DataFrame) -> "Figure":
 
 
 def _draw_usage(ax, whole):
-    styles = {"codes": "#0072B2", "counted perplexity": "#D55E00"}
+    styles = {"codes": "#0072b2", "counted perplexity": "#b84e00"}
     for measure, color in styles.items():
         rows = whole[whole.measure == measure].sort_values("rows")
         ax.plot(rows.rows, rows.value, ".-", color=color, label=measure)
         ax.fill_between(rows.rows, rows.low, rows.high, color=color, alpha=0.2, lw=0)
     most = whole.rows.max()
-    ax.plot([8, most], [8, most], ":", color="#6B6B6B", label="every row another")
+    ax.plot([8, most], [8, most], ":", color="#6b6b6b", label="every row another")
     ends = whole[whole.measure == "perplexity"].iloc[0]
-    ax.axhspan(ends.low, ends.high, color="#D55E00", alpha=0.2, lw=0)
-    ax.axhline(ends.value, color="#D55E00", ls="--", lw=1, label="perplexity")
+    ax.axhspan(ends.low, ends.high, color="#b84e00", alpha=0.2, lw=0)
+    ax.axhline(ends.value, color="#b84e00", ls="--", lw=1, label="perplexity")
     ax.set(xscale="log", yscale="log", xlabel="rows", title="what more rows would show")
     ax.set_ylim(0.9, 1.3 * max(most, ends.value))
     ax.legend(frameon=False, fontsize=8)
@@ -194,8 +194,8 @@ def _draw_nats(ax, whole):
     rows = whole[whole.measure.isin(BARS)].set_index("measure")
     rows = rows.reindex([name for name in BARS[::-1] if name in rows.index])
     y = np.arange(len(rows))
-    ax.hlines(y, rows.low, rows.high, color="#0072B2", lw=7, alpha=0.4)
-    ax.plot(rows.value, y, "o", color="#0072B2")
+    ax.hlines(y, rows.low, rows.high, color="#0072b2", lw=7, alpha=0.4)
+    ax.plot(rows.value, y, "o", color="#0072b2")
     ax.axvline(0, color="black", lw=0.6)
     ax.set(yticks=y, yticklabels=rows.index, xlabel="nats")
     ax.set_title("entropy and information")
@@ -206,9 +206,9 @@ def _draw_parts(ax, rows, measure):
     rows = rows.sort_values("value", ascending=False)
     x = np.arange(1, len(rows) + 1)
     width = max(1, 200 / len(x)) ** 0.5
-    ax.vlines(x, rows.low, rows.high, color="#0072B2", alpha=0.4, lw=width)
-    ax.plot(x, rows.value, ".", color="#0072B2")
+    ax.vlines(x, rows.low, rows.high, color="#0072b2", alpha=0.4, lw=width)
+    ax.plot(x, rows.value, ".", color="#0072b2")
     edges = {"rate": (DEAD, 1 - DEAD), "variance": (ACTIVE,)}.get(measure, ())
     for edge in edges:
-        ax.axhline(edge, color="#D55E00", lw=1, ls="--")
+        ax.axhline(edge, color="#b84e00", lw=1, ls="--")
     ax.set(xlabel=f"{rows.part.iloc[0].split()[0]}s, the highest first", title=measure)
