@@ -188,7 +188,7 @@ def test_every_stored_result_is_found_and_no_other_is_there():
 
 def test_what_make_results_makes_is_what_is_stored_of_the_small_worlds():
     folders = [RESULTS / name for name in small_results(RESULTS)]
-    assert small_files(RESULTS) == {path for folder in folders for path in folder.iterdir()}
+    assert small_files(RESULTS) == {path.absolute() for folder in folders for path in folder.iterdir()}
     others = {path.name for path in RESULTS.iterdir()} - {folder.name for folder in folders}
     assert others == {"codes", "cuts", "drift", "folk", "mnist", "static"}, "what takes longer, and is made by commands of its own"
 

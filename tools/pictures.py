@@ -66,7 +66,7 @@ def stack(fig: Figure) -> None:
     panels = [ax for ax in fig.axes if ax.get_subplotspec()]
     width, height = fig.get_size_inches()
     if any(ax.images for ax in panels):
-        height *= max(0.6, NARROW / width)
+        height = max(1.2, height * max(0.6, NARROW / width))
     elif len(panels) < MANY and max((ax.get_subplotspec().get_gridspec().ncols for ax in panels), default=1) > 1:
         heights = [min(PANEL, height * ax.get_position().height + 0.5) for ax in panels]
         for ax, place in zip(panels, fig.add_gridspec(len(panels), 1, height_ratios=heights), strict=True):
@@ -159,7 +159,7 @@ def tidy(element: ElementTree.Element, ids: set[str]) -> None:
     for before, child in zip([None, *element], list(element)):
         child.tail = None
         if before is not None and before.tag == child.tag == PATH and alike(before, child):
-            child.set("d", before.get("d") + child.get("d"))
+            child.set("d", before.get("d", "") + child.get("d", ""))
             element.remove(before)
     styles = {child.get("style", "") for child in element}
     if element.tag == GROUP and len(element) > 1 and len(styles) == 1 and not re.search("^$|(?<!-)opacity", *styles):

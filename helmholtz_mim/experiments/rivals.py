@@ -217,7 +217,7 @@ def small_files(folder: Path) -> set[Path]:
     """The files of all of them:
     a table for each run, and the machines that others go on from."""
     return {
-        path
+        path.absolute()
         for store, runs in small_results(folder).values()
         for run in runs
         for path in (store.path(run), run.start)

@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['NEVER', 'DIAL', 'step_machine', 'channel_inspector', 'guess_entropies', 'collapse_lab', 'hear_bars', 'likelier',
-           'interleave_dial', 'drift_plane', 'playground', 'generative_blocks', 'latent_switches', 'album']
+           'interleave_dial', 'drift_plane', 'playground', 'cut_machine', 'generative_blocks', 'latent_switches',
+           'album']
 
 # %% ../../nbs/69_gallery.ipynb #g-02
 from collections.abc import Callable, Sequence
@@ -397,6 +398,52 @@ def _recorded(name, run):
         collapsed=top[top.value > 0.9].layer.tolist(),
         **{key: values.round(4).tolist() for key, values in sums.items()},
     )
+
+# %% ../../nbs/69_gallery.ipynb #g-24x
+def cut_machine(
+    # seconds for a multiplication, a unit, a message, a byte
+    costs: Sequence[float],
+    networks: dict[int, float],  # seconds that each adds to a message, by Gbit/s
+    words: str = "",  # with links to states, as [narrow](width=64)
+    *,
+    width: int = 512,  # units in each of four layers
+    batch: int = 100,  # data, and dreams, a step
+    ranks: int = 4,
+    network: int | None = None,  # gigabits a second; the first if none
+    cut: str = "units",  # or "rows"
+    picture: Picture | None = None,  # where no JavaScript runs
+) -> Interactive:
+    """A machine of four layers over 1 to 16 ranks, by units or by rows: who owns which
+    bits, what a rank sends, and how long a step takes."""
+    scales = _CUTS | {"network": list(networks)}
+    network = scales["network"][0] if network is None else network
+    start = dict(width=width, batch=batch, ranks=ranks, network=network, cut=cut)
+    for name, scale in scales.items():
+        if start[name] not in scale:
+            choices = ", ".join(map(str, scale))
+            raise ValueError(f"{name} is one of {choices}, not {start[name]!r}")
+    state = dict(costs=list(costs), words=words, start=start, scales=scales, **start)
+    state["latency"] = list(networks.values())
+    alt = (
+        "The bits of a batch, a column for each unit and a row for each datum, in the "
+        "colours of the ranks that own them; and a table of bytes and times of a step, "
+        "for one rank and for both cuts."
+    )
+    caption = (
+        "Colours are ranks; a filled cell is a bit that is on. Bytes are counted as "
+        "they are sent, times come from the fitted model, for a network that adds "
+        + ", ".join(f"{1e6 * s:.0f} µs ({g} Gbit/s)" for g, s in networks.items())
+        + " to each message."
+    )
+    return Interactive("cut_machine", state, alt, caption, picture)
+
+
+_CUTS: dict[str, list] = {
+    "width": [2**k for k in range(5, 15)],
+    "batch": [16, 32, 100, 300, 1000, 3000, 10000],
+    "ranks": list(range(1, 17)),
+    "cut": ["units", "rows"],
+}
 
 # %% ../../nbs/69_gallery.ipynb #g-26
 def generative_blocks(machine: HelmholtzMachine) -> list[torch.Tensor]:
