@@ -25,6 +25,9 @@ REPAIRS = [  # what is wrong, and what is right
     (r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>', ""),
 ]
 SEARCH = "search.html"
+# Who goes by keyboard comes to the first figure that moves as soon as to the text.
+SKIP, FIGURE = '<a href="#main-content">Skip to main content</a>', '<div data-figure="'
+SKIP_TO_FIGURE, FIRST_FIGURE = SKIP + ' <a href="#first-figure">Skip to the first figure</a>', '<div id="first-figure" data-figure="'
 UNREAD = ["scripts/fontawesome.js", "scripts/fontawesome.js.map"]  # 1.5 MB; the style sheet has the same icons
 ICON_RULES = re.compile(r'(?:\.fa-[\w-]+::?before,?)+\{content:"[^"]*"\}')
 FONTS = re.compile(r"@font-face\{[^}]*Font Awesome[^}]*\}")
@@ -50,6 +53,8 @@ def repair(text, name):
     """A page as it should have been written."""
     for wrong, right in REPAIRS[: -1 if name == SEARCH else None]:
         text = re.sub(wrong, right, text)
+    if FIGURE in text:
+        text = text.replace(SKIP, SKIP_TO_FIGURE, 1).replace(FIGURE, FIRST_FIGURE, 1)
     return text
 
 

@@ -61,6 +61,21 @@ def test_axe_finds_nothing_on_any_page(browser):
     assert len(PAGES) > 50 and not found
 
 
+@built
+def test_the_lab_is_within_ten_tabs(browser):
+    view = browser.new_page(viewport={"width": 1280, "height": 900})
+    view.goto((HTML / "nbs/index.html").as_uri())
+    view.keyboard.press("Tab")
+    view.keyboard.press("Tab")
+    view.keyboard.press("Enter")
+    for tabs in range(3, 11):
+        view.keyboard.press("Tab")
+        if view.evaluate("document.activeElement.closest('[data-figure^=collapse_lab]') !== null"):
+            break
+    assert tabs < 10
+    view.close()
+
+
 def test_axe_is_awake(browser):
     """It objects to a picture without words, to pale letters and to small targets."""
     view = browser.new_page()
