@@ -29,10 +29,11 @@ SEARCH = "search.html"
 SKIP, FIGURE = '<a href="#main-content">Skip to main content</a>', '<div data-figure="'
 SKIP_TO_FIGURE, FIRST_FIGURE = SKIP + ' <a href="#first-figure">Skip to the first figure</a>', '<div id="first-figure" data-figure="'
 UNREAD = ["scripts/fontawesome.js", "scripts/fontawesome.js.map"]  # 1.5 MB; the style sheet has the same icons
-ICON_RULES = re.compile(r'(?:\.fa-[\w-]+::?before,?)+\{content:"[^"]*"\}')
+# A rule about classes alone shows nothing where no page has them and no script names them.
+RULES = re.compile(r"(?<=[{}])((?:\.[\w-]+(?:::?(?:before|after))?,?)+)\{[^{}]*\}")
+COMPOSED = ("bs-", "tooltip", "popover")  # how names begin that a script puts together
 FONTS = re.compile(r"@font-face\{[^}]*Font Awesome[^}]*\}")
 FONT = '@font-face{font-family:Font Awesome\\ 6 Free;font-weight:900;src:url(../vendor/icons.woff) format("woff")}'
-SCRIPTS = ["scripts/pydata-sphinx-theme.js", "scripts/sphinx-book-theme.js"]  # which put icons into pages, too
 STYLES = "styles/pydata-sphinx-theme.css"
 
 
@@ -61,26 +62,28 @@ def repair(text, name):
 def repair_pages(app, error):
     if error is not None or app.builder.format != "html":
         return
-    out = Path(app.outdir)
-    icons = {name for script in SCRIPTS for name in re.findall(r"fa-[\w-]+", (out / "_static" / script).read_text(encoding="utf-8"))}
+    out, words = Path(app.outdir), set()
     for page in out.rglob("*.html"):
         if "_static" not in page.parts:
             text = repair(page.read_text(encoding="utf-8"), page.name)
             page.write_text(text, encoding="utf-8")
-            icons |= set(re.findall(r"fa-[\w-]+", text))
-    lighten(out / "_static", icons)
+            words |= {name for names in re.findall(r'class="([^"]*)"', text) for name in names.split()}
+    lighten(out / "_static", words)
 
 
-def lighten(static, icons):
-    """Keep the icons that are shown, in the style sheet and in the font."""
+def lighten(static, words):
+    """Keep the rules and icons that a page or a script can show."""
     for name in UNREAD:
         (static / name).write_text("", encoding="utf-8")
+    for script in static.rglob("*.js"):
+        words |= set(re.findall(r"[\w-]+", script.read_text(encoding="utf-8")))
 
     def shown(rule):
-        return rule[0] if icons & set(re.findall(r"fa-[\w-]+", rule[0])) else ""
+        names = re.findall(r"\.([\w-]+)", rule[1])
+        return rule[0] if any(name in words or name.startswith(COMPOSED) for name in names) else ""
 
     sheet = static / STYLES
-    text = ICON_RULES.sub(shown, sheet.read_text(encoding="utf-8"))
+    text = RULES.sub(shown, sheet.read_text(encoding="utf-8"))
     sheet.write_text(FONTS.sub("", text) + FONT, encoding="utf-8")
     shutil.rmtree(static / "vendor/fontawesome", ignore_errors=True)
 

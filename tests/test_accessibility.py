@@ -17,11 +17,12 @@ sys.path.insert(0, str(ROOT / "_ext"))
 built = pytest.mark.skipif(not PAGES, reason="the book is not built; `make check` builds it")
 
 # Everything is opened, so that it is looked at. Of the code of a page its first cells are enough, all of it has the same
-# colours; of long tables the first rows; and of the lists of chapters that of one page.
+# colours; of long tables the first rows; of drawings their words and a few lines; and of the lists of chapters that of one page.
 READY = """() => {
   document.querySelectorAll(".bd-article details").forEach((details) => { details.open = true; });
   document.querySelectorAll(".bd-article .highlight pre").forEach((pre, k) => { if (k > 2) pre.replaceChildren(); });
   document.querySelectorAll(".bd-article tbody tr:nth-child(n + 13)").forEach((row) => row.remove());
+  document.querySelectorAll(".bd-article svg :is(path, use, clipPath):nth-child(n + 4)").forEach((line) => line.remove());
 }"""
 RUN = """async ([rules, exclude]) => {
   const which = rules.length ? { runOnly: rules } : { rules: { "target-size": { enabled: true } } };
@@ -113,7 +114,7 @@ def test_every_picture_of_a_page_has_words(page):
 @built
 def test_the_words_of_a_cell_are_those_of_its_picture():
     page = (HTML / "nbs/01_layers.html").read_text(encoding="utf-8")
-    assert 'alt="Probability of firing against delta-rule steps' in page and "#| alt" not in page
+    assert 'aria-label="Probability of firing against delta-rule steps' in page and "#| alt" not in page
 
 
 def test_a_picture_gets_its_words_from_the_cell():

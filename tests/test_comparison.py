@@ -225,7 +225,7 @@ def test_the_printed_table_has_a_row_for_each_run_of_every_experiment(tmp_path):
 
 def test_an_experiment_has_the_seeds_of_the_book_where_none_are_given(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("helmholtz_mim.store.Store.complete", lambda store, runs, *_, **__: asked.append(runs) or 1 / 0)
+    monkeypatch.setattr(book, "sweep", lambda store, runs, *_, **__: asked.append(runs) or 1 / 0)
     for runs, report in EXPERIMENTS.values():
         with pytest.raises(ZeroDivisionError):
             book.experiment(runs, report, tmp_path, True)

@@ -262,7 +262,7 @@ def test_results_that_were_interrupted_go_on_unless_the_code_has_changed(tiny, m
     assert results.main(["noise", "--check"]) == 0
     shutil.copytree(tiny.parent, results.beside() / "noise")
     monkeypatch.setattr(results, "ROOT", results.BESIDE)
-    with pytest.raises(TypeError, match="not callable"):
+    with pytest.raises(ValueError, match="not callable"):
         results.main(["noise", "--check"])
 
 
