@@ -198,7 +198,7 @@ function render({ model, el }) {
 
   // what the hand does
   const send = (order) => trainer.postMessage(order), protocol = () => ({ scheme, every, lr });
-  const onAndOn = () => [{ ...protocol(), until: Infinity, rate: rate() }];
+  const onAndOn = () => [{ ...protocol(), until: Infinity, rate: rate(), free: true }];
   /** On by the protocol as it is now, wherever that leads. */
   function freely() {
     moved = true;
@@ -221,8 +221,9 @@ function render({ model, el }) {
     turned({ scheme: name, every, lr });
     freely();
   }
-  /** The controls say what is now in force. */
-  function turned({ rate, fast, ...now }) {
+  /** The controls say what a plan has come to; what the hand has set they say already, and it may be set anew by then. */
+  function turned({ rate, fast, free, ...now }) {
+    if (free) return;
     ({ scheme, every, lr } = now);
     schemes.set(scheme);
     if (rate && !fast) paced(Math.log10(rate));
