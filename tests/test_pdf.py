@@ -132,3 +132,12 @@ def test_it_knows_nothing_of_the_machine(story):
     reader, _ = story
     for text in [reader.stream.getvalue(), *contents(reader.trailer, set())]:
         assert not re.search(rb"file:/|pages\.invalid|/(?:root|home|Users|work|tmp)/\w", text) and str(ROOT).encode() not in text
+
+
+@built
+def test_a_figure_that_draws_nothing_keeps_nobody_waiting(browser):
+    """Chapter 21 has one of buttons alone."""
+    view = browser.new_page()
+    view.set_default_timeout(10_000)
+    assert len(pdf.printed(view, HTML, "nbs/21_rhythms.html").print.pages) > 1
+    view.close()

@@ -76,7 +76,7 @@ def printed(view: Page, folder: Path, name: str) -> Chapter:
     view.goto((folder / name).as_uri())
     for figure in view.locator("[data-figure]").all():
         figure.scroll_into_view_if_needed()
-        figure.locator("svg, canvas, input").first.wait_for()
+        figure.locator(".lively").first.wait_for()
         figure.evaluate(REST)
     view.evaluate(PREPARE, [f"{folder.as_uri()}/", HERE])
     title = view.locator(".bd-article h1").evaluate("(h1) => h1.firstChild.textContent.trim()")
