@@ -116,7 +116,7 @@ def test_memories_of_rules_go_back_too(way):
 
 
 class Impatient(Rule):
-    """Presses Ctrl-C when it is asked for the so many-th time."""
+    """Presses Ctrl-C when it is asked after so many times before."""
 
     def __init__(self, times):
         self.times = times
