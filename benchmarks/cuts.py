@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from helmholtz_mim import HelmholtzMachine, Patterns, TrainConfig, train
-from helmholtz_mim.engines.spread import Ranks, together
+from helmholtz_mim.ranks import Ranks, together
 
 MACHINES = [((w, w), 100) for w in (512, 1024, 2048, 4096, 8192)] + [((w, w), 1000) for w in (512, 2048)]
 OTHERS = [((784, 512, 512, 256), 100), ((3000, 3000, 3000), 200)]  # no model is fitted to these

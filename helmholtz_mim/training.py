@@ -21,6 +21,7 @@ from .methods.wake_sleep import WakeSleep
 from .patterns import Patterns, as_patterns
 from .protocol import SGD, Optimizer, TrainConfig
 from .pushforward import one_thread
+from .ranks import OwnRows, jointly
 from .records import tidy_frame
 from .rule import Phases, Rule, phases, sample
 from .sleep import dream
@@ -49,27 +50,28 @@ def losses(
     [0.6931, 0.6931, 0.6931]
     """
     patterns = as_patterns(patterns)
-    z = wake(machine, patterns.bits, generator=generator)
-    d = dream(machine, len(patterns), generator=generator)
+    own = OwnRows(len(patterns), machine.prior.weight, generator)
+    z = wake(machine, patterns.bits[own.rows], generator=own)
+    d = dream(machine, z[0].shape[-2], generator=own)
     even = torch.full_like(patterns.weights, 1 / len(patterns))
     return tidy_frame([
-        *_surprises(down(machine), z, patterns.weights),
-        *_surprises(up(machine), d, even),
+        *_surprises(down(machine), z, patterns.weights, own),
+        *_surprises(up(machine), d, even, own),
     ])
 
 
-def _surprises(chain: Chain, z: list[Tensor], weights: Tensor):
+def _surprises(chain: Chain, z: list[Tensor], weights: Tensor, own: OwnRows):
     for link in sorted(chain.links, key=lambda link: link.to):
         value = link.layer.log_prob(z[link.to], given(link, z)).double()
-        yield chain.way, link.to, "loss", -(
-            value @ weights.to(value.device)
-        ) / chain.machine.sizes[link.to]
+        total = own.total(value @ own.weights(weights).to(value.device))
+        yield chain.way, link.to, "loss", -total / chain.machine.sizes[link.to]
 
 # %% ../nbs/51_training.ipynb #tr-06
 ENGINES = {
-    "batched": "helmholtz_mim.engines.batched:Batched",
     "spread": "helmholtz_mim.engines.spread:Spread",
     "rows": "helmholtz_mim.engines.rows:Rows",
+    "grid": "helmholtz_mim.engines.rows:Grid",
+    "batched": "helmholtz_mim.engines.batched:Batched",
     "compiled": "helmholtz_mim.engines.compiled:Compiled",
     "torch": "helmholtz_mim.engines.reference:Reference",
 }
@@ -79,7 +81,7 @@ Each as `module:Class`, in the order in which "auto" asks them; the last refuses
 nothing.
 
 >>> list(ENGINES)
-['batched', 'spread', 'rows', 'compiled', 'torch']
+['spread', 'rows', 'grid', 'batched', 'compiled', 'torch']
 """
 
 
@@ -258,15 +260,9 @@ def train(
     report = report or partial(losses, generator=torch.Generator().manual_seed(0))
     run = Run(setup, report, stop, name, Trainer(started, (stream, setup.turns)))
     try:
-        _go(
-            run,
-            checkpoint,
-            [
-                (rule, chain)
-                for rule, chain in pairs
-                if type(rule).begin is not Rule.begin
-            ],
-        )
+        begins = [pair for pair in pairs if type(pair[0]).begin is not Rule.begin]
+        with jointly(started.ranks):
+            _go(run, checkpoint, begins)
     except KeyboardInterrupt:
         run.interrupted = True
         if checkpoint:

@@ -44,7 +44,7 @@ from helmholtz_mim import (
 )
 from helmholtz_mim.arguments import check_memory
 from helmholtz_mim.engines.reference import Engine
-from helmholtz_mim.engines.spread import Ranks
+from helmholtz_mim.ranks import Ranks
 from helmholtz_mim.measures.meaning import causal
 from helmholtz_mim.pushforward import log_table
 from helmholtz_mim.rule import Remembering
@@ -191,12 +191,13 @@ def single():
     return HelmholtzMachine((8, 4, 2)).float()
 
 
-def among(count, cut="spread"):
-    """Training as the first of so many ranks, of which the others are made up, and differ."""
+def among(count, cut="spread", width=1):
+    """Training as the first of so many ranks, so many on a computer, of which the others are made up, and differ."""
 
     def call():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Ranks, "here", classmethod(lambda cls: cls(0, count)))
+            patch.setenv("LOCAL_WORLD_SIZE", str(width))
             patch.setattr(Ranks, "everybody", lambda self, mine: torch.stack([mine + k for k in range(self.count)]))
             return trained(single(), engine=cut)
 
@@ -210,6 +211,7 @@ ENGINE_CASES = {
         r"start at most (\d), or take larger batches",
         lambda most: trained(single(), config=replace(TWICE, batch=9), engine="rows"),
     ),
+    "ranks that fill no computer": (among(3, "grid", 2), "start as many on every computer", on("grid", machine=single)),
     "ranks that differ": (among(2), "start all of them with the same command", on("spread", machine=single)),
     "a rule for whole layers, spread": (
         on("spread", machine=single, allocate=CategoricalMIM),

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from helmholtz_mim.engines.rows import asked_of_a_rank, step_seconds
-from helmholtz_mim.engines.spread import Ranks, bits_sent, gradients_sent
+from helmholtz_mim.engines.spread import bits_sent, gradients_sent
+from helmholtz_mim.ranks import Ranks
 from helmholtz_mim.interactive.gallery import cut_machine
 from helmholtz_mim.interactive.page import source
 

@@ -1,6 +1,7 @@
 """One machine over several processes, by units or by rows: they agree with one, send what is said, and end together. Loopback only."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,14 +12,19 @@ from multiprocessing import get_context
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.testing import assert_close
 
 from helmholtz_mim import Adam, CategoricalMIM, FactorialMIM, HelmholtzMachine, NotApplicable, Patterns, Reweighted
-from helmholtz_mim import Checkpoint, TrainConfig, load, save, train
+from helmholtz_mim import Checkpoint, EarlyStopping, TrainConfig, ais_log_likelihood, load, sampled_report, save, train
 from helmholtz_mim.cli import main
 from helmholtz_mim.commands.folder import Following
-from helmholtz_mim.engines.spread import Ranks, bits_sent, gradients_sent, together
+from helmholtz_mim.engines.rows import asked_of_a_rank
+from helmholtz_mim.engines.spread import bits_sent, gradients_sent
+from helmholtz_mim.measures.likelihood import rungs
+from helmholtz_mim.ranks import Ranks, jointly, together
 from helmholtz_mim.rules.factorial import soft_mean
+from helmholtz_mim.training import losses
 
 SIZES = (30, 17, 9)
 CUTS = "spread", "rows"
@@ -74,12 +80,12 @@ def as_rank(place, folder, work, arguments):
             raise SystemExit(1) from None
 
 
-def start(folder, count, work, *arguments, missing=0, port=None):
-    """So many ranks, as processes; some of them may be missing."""
+def start(folder, count, work, *arguments, missing=0, port=None, width=None):
+    """So many ranks, as processes; some of them may be missing, and so many be on one computer."""
     folder.mkdir(exist_ok=True)
     port, ranks = port or free_port(), []
     for rank in range(count - missing):
-        place = dict(RANK=str(rank), WORLD_SIZE=str(count), MASTER_PORT=str(port))
+        place = dict(RANK=str(rank), WORLD_SIZE=str(count), MASTER_PORT=str(port), LOCAL_WORLD_SIZE=str(width or count))
         ranks.append(FORKS.Process(target=as_rank, args=(place, folder, work, arguments), daemon=True))
         ranks[-1].start()
     return ranks
@@ -100,15 +106,15 @@ def bytes_of_a_step(cut):
     options = dict(engine=cut, checkpoint=seen.append, generator=torch.Generator().manual_seed(2))
     train(machine(), patterns(), TrainConfig(1, batch=100, dreams=24), **options)
     engine = seen[-1].trainer.engine
-    before = engine.ranks.sent
+    before = engine.sent
     engine.step(torch.arange(100), torch.zeros(100, dtype=torch.bool))
-    return engine.ranks.sent - before
+    return engine.sent - before
 
 
-def learn_together():
+def learn_together(cuts=CUTS):
     with together(30) as ranks:
         found = {}
-        for cut in CUTS:
+        for cut in cuts:
             for name in RUNS:
                 one, history = trained(name, cut)
                 whole = torch.cat([b.flatten() for b in one.buffers()])
@@ -140,10 +146,65 @@ def test_ranks_do_together_what_one_does(count, tmp_path, single_precision):
             assert_close(values, history.value.tolist(), rtol=1e-3, atol=1e-3)
 
 
+def test_a_grid_of_ranks_does_what_one_does(tmp_path, single_precision):
+    """Two ranks share the units, and two such pairs the rows; they send what the model says, but for blocks that are not alike."""
+    statuses, said = finish(tmp_path, start(tmp_path, 4, learn_together, ("grid",), width=2))
+    assert statuses == [0] * 4, said
+    found = torch.load(tmp_path / "found.pt")
+    assert found["grid"] == pytest.approx(asked_of_a_rank(SIZES, 62, units=2, rows=2)[3], rel=0.1)
+    for name in RUNS:
+        one, history = trained(name, "batched")
+        whole = torch.cat([b.flatten() for b in one.buffers()])
+        learnt, values = found["grid", name]
+        assert (learnt - whole).norm() < 0.01 * whole.norm(), name
+        assert_close(values, history.value.tolist(), rtol=1e-3, atol=1e-3)
+
+
+def engine_of(one):
+    """The engine that trains it, if none is named."""
+    seen, data = [], Patterns(torch.eye(one.sizes[0]))
+    train(one, data, TrainConfig(1, batch=200), checkpoint=seen.append, generator=torch.Generator())
+    return seen[0].engine
+
+
+def measured(rows):
+    """All that ranks can measure together, of so many patterns."""
+    one, data, found = machine(), Patterns(patterns().bits[:rows]), {}
+    chance = torch.Generator().manual_seed(3)
+    found["losses"] = losses(one, data, generator=chance).value
+    found["mean weights"], found["effective"] = rungs(one, data, (1, 7, 40), generator=chance)
+    found["annealed"] = ais_log_likelihood(one, data, 3, 5, generator=chance)
+    found["report"] = sampled_report(one, data, samples=400, generator=chance).value
+    stop = EarlyStopping(data)
+    stop(one)
+    found["score"], found["chance afterwards"] = stop.scores, torch.rand(3, generator=chance)
+    return {name: torch.as_tensor(value) for name, value in found.items()}
+
+
+def measure_together():
+    with together(30) as ranks:
+        assert engine_of(HelmholtzMachine((400, 400)).float()) == "spread", "wide enough for the batched one, too"
+        for rows in (201, 50, 2):
+            alone, sent = measured(rows), ranks.sent
+            with jointly(ranks):
+                shared = measured(rows)
+            assert ranks.sent > sent, "each does a part"
+            for name, value in alone.items():
+                assert_close(shared[name], value, rtol=1e-4, atol=1e-4, msg=lambda words, name=name: f"{name}: {words}")
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_ranks_measure_together_what_one_does(count, tmp_path):
+    statuses, said = finish(tmp_path, start(tmp_path, count, measure_together))
+    assert statuses == [0] * count, said
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_one_rank_is_the_batched_engine(name, single_precision):
-    batched, spread, by_rows = (trained(name, engine)[0].buffers() for engine in ("batched", *CUTS))
-    for one, other, summed in zip(batched, spread, by_rows, strict=True):
+    engines = "batched", *CUTS, "grid"
+    batched, spread, by_rows, grid = (trained(name, engine)[0].buffers() for engine in engines)
+    for one, other, summed, both in zip(batched, spread, by_rows, grid, strict=True):
+        assert torch.equal(summed, both)
         assert torch.equal(one, other)
         assert_close(one, summed, rtol=0, atol=1e-4)
 
@@ -209,6 +270,20 @@ def test_what_cannot_be_cut_is_refused(monkeypatch, single_precision):
         train(narrow, Patterns(torch.eye(6)), TrainConfig(1, batch=3), engine="spread", **options)
 
 
+def test_each_process_takes_a_card_of_its_own(monkeypatch):
+    """Nobody has one here: what would be asked for."""
+    asked = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: asked.update(card=number))
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **how: asked.update(how, backend=backend))
+    monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: iter([(dist.HashStore(), 3, 4)]))
+    for name, value in dict(WORLD_SIZE="4", RANK="3", LOCAL_RANK="1").items():
+        monkeypatch.setenv(name, value)
+    with together():
+        assert (asked["card"], asked["rank"], asked["world_size"]) == (1, 3, 4)
+        assert asked["backend"] == "cpu:gloo,cuda:nccl", "words and digests are on the processor"
+
+
 def wait_for_others(seconds=1):
     with together(seconds):
         pass
@@ -255,6 +330,20 @@ def test_torchrun_goes_on_after_one_rank_was_killed(tmp_path):
     assert load(tmp_path / "run/machine.safetensors").sizes == (64, 20, 10)
     statuses, said = finish(tmp_path, start(tmp_path, 2, main, line))
     assert statuses == [0, 0] and "nothing is left to do" in said[0] and not said[1]
+
+
+def test_ranks_answer_as_one(tmp_path, capsys):
+    """What two ranks print together is what one prints, but for the last digit; only the first one speaks."""
+    save(machine((64, 20, 10)), tmp_path / "machine.safetensors")
+    for line in (["report", "--samples", "400"], ["evaluate", "--particles", "50", "--count", "90"]):
+        line += [str(tmp_path / "machine.safetensors"), "--data", "digits"]
+        statuses, said = finish(tmp_path, start(tmp_path, 2, main, line))
+        assert statuses == [0, 0] and not said[1]
+        main(line)
+        alone = capsys.readouterr().out
+        numbers = [[float(x) for x in re.findall(r"\d+\.\d+", words)] for words in (said[0][-len(alone) :], alone)]
+        assert len(numbers[0]) > 5
+        assert_close(*numbers, rtol=0, atol=0.02)
 
 
 def test_a_mistake_is_said_by_one_rank(tmp_path):

@@ -18,8 +18,8 @@ NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 CHAPTERS = [p for p in NOTEBOOKS if re.match(r"\d\d[a-z]?_", p.name)]
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "_modidx.py")
 ROOMS = """
-    arguments files reading elementary layers patterns machine chains rule wake sleep streams protocol pushforward records tables store
-    sweeps data rules methods engines training checkpoint measures figures interactive experiments commands cli
+    arguments files reading elementary layers ranks patterns machine chains rule wake sleep streams protocol pushforward records tables
+    store sweeps data rules methods engines training checkpoint measures figures interactive experiments commands cli
 """.split()  # the wings of the house and the modules beside them: each may use those before it
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

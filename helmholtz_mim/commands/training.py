@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 import tyro
 
-from ..engines.spread import Ranks, together
+from ..ranks import Ranks, together
 from ..patterns import Patterns
 from ..pushforward import LARGEST
 from ..measures.likelihood import EarlyStopping

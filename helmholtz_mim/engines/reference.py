@@ -16,6 +16,7 @@ from ..machine import HelmholtzMachine, check_binary
 from ..methods.wake_sleep import Phase, WakeSleep
 from ..patterns import Patterns
 from ..protocol import LocalOptimizer, Optimizer, TrainConfig, draw_turns
+from ..ranks import Ranks
 from ..rule import Phases
 from ..streams import Stream, draw_order
 
@@ -91,6 +92,8 @@ class Setup:
 
 class Engine:
     "Shows epochs to a method, batch by batch."
+
+    ranks = Ranks()  # those that learn together, and measure together
 
     def __init__(self, setup: Setup):
         self.setup = setup

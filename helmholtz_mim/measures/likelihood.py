@@ -8,6 +8,7 @@ __all__ = ['BLOCK', 'STEEP', 'log_weights', 'rungs', 'log_likelihood', 'effectiv
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 from jaxtyping import Float, Shaped
@@ -22,6 +23,7 @@ from ..machine import HelmholtzMachine, check_binary, check_finite
 from .sampled import prior_logits
 from ..patterns import Patterns, as_patterns, as_table
 from ..pushforward import LARGEST, cached_states, log_table, push
+from ..ranks import by_rows
 from ..records import mean_interval
 from ..rule import sample
 from ..wake import data_layer
@@ -61,15 +63,16 @@ def rungs(
         )
     x = _data(machine, x)
     rows = max(1, BLOCK // (max(machine.sizes) * math.prod(machine.replicas)))
-    parts = [
-        _climb(machine, part, counts, max(1, rows // part.shape[-2]), generator)
+    climbs = (
+        (partial(_climb, machine, counts, max(1, rows // part.shape[-2])), part)
         for part in x.split(rows, -2)
-    ]
+    )
+    parts = [by_rows(climb, part, generator) for climb, part in climbs]
     log_mean, ess = (torch.cat(part, -1) for part in zip(*parts, strict=True))
     return log_mean, ess
 
 
-def _climb(machine, x, counts, most, generator):
+def _climb(machine, counts, most, x, generator):
     found, done = [], 0
     total = squares = torch.full(
         x.shape[:-1], -math.inf, dtype=torch.float64, device=x.device
@@ -259,7 +262,8 @@ def gibbs_(
             off = s - z[l][..., j, None] * w
             gain = (logsigmoid(sign * (off + w)) - logsigmoid(sign * off)).sum(-1)
             p = (above[..., j] + (beta if l == 1 else 1.0) * gain).sigmoid()
-            z[l][..., j] = toss(p, uniforms(p, generator))
+            p = p.unsqueeze(-1)
+            z[l][..., j] = toss(p, uniforms(p, generator)).squeeze(-1)
             s = off + z[l][..., j, None] * w
 
 
@@ -285,16 +289,12 @@ def ais_log_likelihood(
         chains * max(machine.sizes) * math.prod(machine.replicas) + 2 * steps,
     )
     rows = max(1, BLOCK // (max(machine.sizes) * math.prod(machine.replicas) * chains))
-    return torch.cat(
-        [
-            _anneal(machine, part, chains, steps, generator)
-            for part in x.split(rows, -2)
-        ],
-        -1,
-    )
+    anneal = partial(_anneal, machine, chains, steps)
+    parts = [by_rows(anneal, part, generator) for part in x.split(rows, -2)]
+    return torch.cat([log_p for log_p, in parts], -1)
 
 
-def _anneal(machine, x, chains, steps, generator):
+def _anneal(machine, chains, steps, x, generator):
     z = draw(down(machine), chains * x.shape[-2], sample, generator)
     z[0] = x.repeat_interleave(chains, -2)
     beta = (torch.arange(steps + 1).double() / steps).square().tolist()
@@ -303,7 +303,7 @@ def _anneal(machine, x, chains, steps, generator):
         log_w += (now - before) * machine.generative[0].log_prob(z[0], z[1])
         if now < 1:
             gibbs_(machine, z, now, generator=generator)
-    return log_w.unflatten(-1, (-1, chains)).logsumexp(-1) - math.log(chains)
+    return [log_w.unflatten(-1, (-1, chains)).logsumexp(-1) - math.log(chains)]
 
 # %% ../../nbs/26_likelihood.ipynb #15-48b
 class EarlyStopping:

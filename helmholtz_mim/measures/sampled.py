@@ -16,9 +16,10 @@ from torch.nn.functional import logsigmoid
 
 from ..arguments import check_generator, check_memory, whole
 from ..chains import Chain, down, draws, given, opposite, up
-from ..layers import bernoulli, binary_entropy, logit_entropy
+from ..layers import Generator, bernoulli, binary_entropy, logit_entropy
 from ..machine import HelmholtzMachine, check_finite, check_units
 from ..patterns import Patterns, as_patterns
+from ..ranks import OwnRows
 from ..records import t_quantile, tidy_frame
 from ..rule import sample
 
@@ -56,7 +57,7 @@ def prior_logits(machine: HelmholtzMachine) -> Float[Tensor, "*replicas units"]:
 # %% ../../nbs/23_sampled.ipynb #14-08
 def walk(
     chain: Chain, start: Float[Tensor, "*replicas batch _units"], *,
-    generator: torch.Generator,
+    generator: Generator,
 ) -> tuple[
     list[Float[Tensor, "*replicas batch _units"]],
     list[Float[Tensor, "*replicas batch _values"]],
@@ -97,17 +98,22 @@ def collect(
         total = [torch.zeros(()) for _ in machine.sizes]
         for count in torch.arange(rows).split(size):
             start = source(chain, patterns, len(count), generator=generator)
-            z, found = walk(chain, start, generator=generator)
+            own = OwnRows(len(count), start, generator)
+            z, found = walk(chain, start[..., own.rows, :], generator=own)
+            z = [y[..., : own.count, :] for y in z]
+            values = [z[0].double(), *(f[..., : own.count, :] for f in found)]
             total = [
-                t + f.sum(-2).cpu() / rows
-                for t, f in zip(total, [start.double(), *found], strict=True)
+                t + f.sum(-2).cpu() / rows for t, f in zip(total, values, strict=True)
             ]
             pairs = [
                 p + (y.mT @ y).double().cpu() / (rows * BLOCKS)
                 for p, y in zip(pairs, z, strict=True)
             ]
         blocks.append(total)
-    return [torch.stack(layer, -2) for layer in zip(*blocks, strict=True)], pairs
+    averages = [torch.stack(layer, -2) for layer in zip(*blocks, strict=True)]
+    for sums in (*averages, *pairs):
+        own.total(sums)
+    return averages, pairs
 
 # %% ../../nbs/23_sampled.ipynb #14-15
 def jackknife(
