@@ -174,7 +174,7 @@ def measured(rows):
     found["losses"] = losses(one, data, generator=chance).value
     found["mean weights"], found["effective"] = rungs(one, data, (1, 7, 40), generator=chance)
     found["annealed"] = ais_log_likelihood(one, data, 3, 5, generator=chance)
-    found["report"] = sampled_report(one, data, samples=400, generator=chance).value
+    found["report"] = sampled_report(one, data, samples=80, generator=chance).value
     stop = EarlyStopping(data)
     stop(one)
     found["score"], found["chance afterwards"] = stop.scores, torch.rand(3, generator=chance)
