@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .arguments import shown
-from .chains import Chain, Units
+from .chains import Chain, Units, decided
 from .layers import Generator, toss
 from .patterns import Patterns
 
@@ -195,7 +195,8 @@ class InTurn(Rule):
 
     def __call__(self, layer: int, p: Units, u: Units) -> Units:
         return torch.where(
-            self.turn.unsqueeze(-1).to(p.device), self.rule(layer, p, u), toss(p, u)
+            self.turn.unsqueeze(-1).to(p.device), decided(self.rule, layer, p, u),
+            toss(p, u),
         )
 
 

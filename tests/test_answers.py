@@ -73,6 +73,12 @@ def test_evaluation_is_of_what_was_held_out_or_of_what_is_named(capsys, monkeypa
     Evaluate(Path("small"), "mine.csv", split="part").run()
     test = states(4)[1::2].tolist()
     assert seen == [test, [[0, 0, 1, 1], [1, 1, 1, 1]], test]
+    words = [line for line in capsys.readouterr().out.splitlines() if line.startswith("By number")]
+    sets = ["8 held-out patterns of mine.csv", "2 patterns of two.csv", "8 held-out patterns of mine.csv"]
+    assert words == [f"By number of particles, on {some}" for some in sets]
+    save(HelmholtzMachine((16, 3)), "whole", data="bars")
+    Evaluate(Path("whole")).run()
+    assert capsys.readouterr().out.startswith("By number of particles, on 30 patterns of bars, learnt from\n")
 
 
 # report

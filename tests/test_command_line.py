@@ -192,7 +192,7 @@ MISTAKES = {
     "train --checkpoint-minutes -1": "minutes between two checkpoints are a number of at least 0",
     "train --report-every 0": "report_every is a whole number of at least 1",
     "train --data \udcff --epochs 1": "there is no data set called",
-    "train --sizes 5 3 --epochs 1": "data layer has 5 units, the patterns have 12",
+    "train --sizes 5 3 --epochs 1": "data layer has 5 units, the patterns have 12: begin --sizes with 12, or choose other data",
     "train --data heartbeat --measure exact": "2^26 is the limit",
     "train --engine tourch": "did you mean 'torch'",
     "train --out file": "is a file, not a folder",

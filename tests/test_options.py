@@ -241,11 +241,11 @@ CONFIGURATIONS = {
     "{": "is damaged, or no configuration",
     "[1]": "is damaged, or no configuration",
     '{"epoch": 3}': "did you mean 'epochs'",
-    '{"out": 3}': "out is not 3",
-    '{"epochs": "many"}': "is damaged, since epochs is not 'many'",
-    '{"epochs": true}': "is damaged, since epochs is not True",
-    '{"sizes": [16, "x"]}': "is damaged, since sizes is not",
-    '{"seeds": "some"}': "is damaged, since seeds is not 'some'",
+    '{"out": 3}': "out in config.json cannot be 3",
+    '{"epochs": "many"}': "epochs in config.json cannot be 'many': write one that `train --help` allows, or leave epochs out",
+    '{"epochs": true}': "epochs in config.json cannot be True",
+    '{"sizes": [16, "x"]}': "sizes in config.json cannot be [16, 'x']",
+    '{"seeds": "some"}': "seeds in config.json cannot be 'some'",
     '{"epochs": 3, "format": 99}': "upgrade the package to read it",
     '{"scheme": "mum"}': "did you mean 'mim'",
 }
@@ -258,10 +258,15 @@ def test_a_configuration_that_cannot_be_believed_is_refused(text, folder):
     assert not Path("run").exists()
 
 
+def test_a_configuration_that_is_not_there_is_named(folder):
+    Path("run").mkdir()
+    for path in ("run", "absent.json"):
+        assert f"there is no file {path}: give the config.json of a run" in refusal(f"train --config {path}".split())
+
+
 def test_a_configuration_of_an_earlier_version_is_read(asked):
     Path("config.json").write_text('{"lr": 0.25, "version": "0.0.9"}')
     assert asked("--config config.json").config.lr == 0.25
-    assert "absent: No such file" in refusal("train --config absent".split())
 
 
 def test_values_of_every_kind_are_told_apart():
@@ -293,7 +298,7 @@ def test_a_saved_machine_is_trained_on(folder):
     "--seeds alone": "holds a machine with seeds 2, not 'alone'",
     "--bias": "holds a machine with bias False, not True: leave --bias out",
     "--scale 1": "has its own weights: leave --scale out",
-    "--data heartbeat": "data layer has 16 units, the patterns have 20",
+    "--data heartbeat": "data layer has 16 units, the patterns have 20: choose other data",
 }.items())  # fmt: skip
 def test_a_saved_machine_is_not_bent(change, words, folder):
     save(HelmholtzMachine((16, 3, 2), replicas=(2,)), "saved")
@@ -326,6 +331,7 @@ REFUSED = {
     "--device gpu": "there is no device called 'gpu'",
     "--measure exactly": "did you mean 'exact'",
     "--method rws --recognition awake": "did you mean 'wake'",
+    "--scheme csv:DictReader": "the scheme csv:DictReader cannot be made from options alone (missing a required argument: 'f'): give",
     "--method absent:Class": "there is no method absent:Class",
     "--optimizer math:pi": "optimizer is a function, not 3.14",
     "--method rws --particles 0": "particles is a whole number of at least 1",

@@ -96,6 +96,8 @@ def test_names_of_columns_are_told_from_patterns():
         "0,1,0\n1,1,1\n": 2,
         "\ufeff0,1,0\r\n1,1,1\r\n": 2,
         "True,False\nFalse,False\n": 2,
+        "TRUE,FALSE\nFALSE,FALSE\n": 2,  # as R writes them
+        "true,false\nfalse,0\n": 2,
         "0, 1, 0\n": 1,
         "\n\n1,1\n": 1,
     }.items():
@@ -148,6 +150,9 @@ WRONG = {  # what a file holds, how it is read, and what is said
     "a long row": ("a,b\n0,1\n1,0,1\n", {}, "as many in each row"),
     "long rows": ("a,b\n0,1,1\n1,0,1\n", {}, "as many in each row"),
     "text": ("a,b\n0,1\n1,one\n", {}, "has 'one' in row 2, column 'b': leave out columns that are no numbers"),
+    "text without names": ("0,1\n1,one\n", {}, "has 'one' in row 2, column 2: leave out columns"),
+    "text in two columns": ("0,1\n1,b\na,1\n", {}, "has 'b' in row 2, column 2"),
+    "a word among truths": ("TRUE,1\nmaybe,0\n", {}, "has 'maybe' in row 2, column 1"),
     "text and a gap": ("a,b\n0,\n1,one\n", {}, "has 'one' in row 2, column 'b'"),
     "semicolons": ("a;b\n0;1\n", {}, "no table whose cells are separated by commas"),
     "an index": (",a\n0,1\n1,1\n", {}, "first column of mine.csv has no name: name it, or leave it out"),

@@ -310,6 +310,15 @@ def test_refusals_are_one_sentence(name):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("engine", ["torch", "batched"])
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("decide", [lambda layer, p, u: (p > 0.5).to(p)[:1], lambda layer, p, u: None])
+def test_a_pattern_of_another_shape_is_not_stretched(decide, every, engine):
+    machine, run = HelmholtzMachine((8, 5, 2), replicas=2).float(), torch.Generator().manual_seed(0)
+    with pytest.raises(ValueError, match=r"a rule decided (\(1, 4, 5\)|None) for layer 1: return bits shaped as p, \(2, 4, 5\)"):
+        train(machine, RHYTHMS, TrainConfig(4, batch=4, every=every), allocate=decide, engine=engine, generator=run)
+
+
 def test_rules_that_need_the_batch_say_so():
     machine, run = HelmholtzMachine((8, 5, 2)), torch.Generator().manual_seed(0)
     for rule in (FactorialMIM(threshold=soft_mean), CategoricalMIM()):

@@ -148,9 +148,7 @@ class Evaluate(Asked):
         nats, 95 % interval over the data, bits per dimension, ESS."""
         check_whole(particles=self.particles, count=self.count)
         check_whole(least=0, seed=self.seed)
-        source = self.source()
-        named = self.data is not None and self.split is None
-        patterns = source.patterns() if named else source.held_out()
+        patterns, which = self.judged_by(self.source())
         apart = -(-len(patterns) // self.count)
         some = Patterns(patterns.bits[::apart], patterns.weights[::apart])
         counts = [10**k for k in range(int(math.log10(self.particles)) + 1)]
@@ -160,9 +158,18 @@ class Evaluate(Asked):
             generator=torch.Generator().manual_seed(self.seed),
         )
         print(tabulate(
-            table.rename(columns={"nats": "value"}), "By number of particles",
+            table.rename(columns={"nats": "value"}),
+            f"By number of particles, on {len(some)} {which}",
             names=LADDER, digits={"bits_per_dim": 3, "climb": 3},
         ))
+
+    def judged_by(self, source: Source) -> tuple[Patterns, str]:
+        "What it is evaluated on, and how that stands to what it has learnt from."
+        if self.data is not None and self.split is None:
+            return source.patterns(), f"patterns of {source.data}"
+        if source.held_out() is source.patterns():
+            return source.patterns(), f"patterns of {source.data}, learnt from"
+        return source.held_out(), f"held-out patterns of {source.data}"
 
 # %% ../../nbs/62_answers.ipynb #20-15d
 @dataclass

@@ -81,7 +81,19 @@ def made(axis: str, name: str, **options):
                 f"the {axis} {name} has no option {flag}: leave --{flag} out, "
                 f"or choose {' or '.join(defaults(axis, option))}"
             )
+    _check_makes(f"{axis} {name}", make, given)
     return make(**{k: None if v == "estimated" else v for k, v in given.items()})
+
+
+def _check_makes(what: str, make: Callable, given: dict) -> None:
+    "Refuse a class of somebody's own that asks for more than an option can say."
+    try:
+        inspect.signature(make).bind(**given)
+    except TypeError as error:
+        raise ValueError(
+            f"the {what} cannot be made from options alone ({error}): "
+            "give its arguments defaults"
+        ) from error
 
 
 _FLAGS = {"threshold": "habit"}  # whose word in a terminal is another
@@ -125,6 +137,8 @@ CONFIGURATION = 2  # the form of config.json; one that says nothing has the firs
 
 def configuration(path: Path) -> dict:
     "What a run has recorded, in the present form; refuses damage and later forms."
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}: give the config.json of a run")
     found = parsed(path.read_bytes())
     form = found.get("format", 1)
     if not found or not isinstance(form, int):
@@ -149,8 +163,8 @@ def options_in(path: Path, kinds: Mapping[str, object]) -> dict:
     for name, value in found.items():
         if not fits(value, named(dict(kinds), name, f"option (in {path})")):
             raise ValueError(
-                f"{path} is damaged, since {name} is not {shown(value)}: "
-                "get a whole one"
+                f"{name} in {path} cannot be {shown(value)}: "
+                f"write one that `train --help` allows, or leave {name} out"
             )
     return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
 

@@ -194,9 +194,10 @@ class Train(Data, Machine, Protocol, Method, Allocation, Steps, Work, Ending, Re
         or the memory."""
         sizes, config, method = self.sizes or (), self.protocol(), self.algorithm()
         if sizes[0] != patterns.units:
+            mend = "" if self.from_ else f"begin --sizes with {patterns.units}, or "
             raise ValueError(
                 f"the machine's data layer has {sizes[0]} "
-                f"units, the patterns have {patterns.units}"
+                f"units, the patterns have {patterns.units}: {mend}choose other data"
             )
         batch = min(config.batch, patterns.epoch)
         steps = -(-patterns.epoch // batch)

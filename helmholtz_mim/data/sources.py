@@ -21,7 +21,7 @@ from ..arguments import named, number, shown, whole
 from .images import digits, mnist
 from .worlds import DATASETS
 from ..patterns import Patterns
-from ..reading import read_array, read_table
+from ..reading import TRUTHS, read_array, read_table
 
 # %% ../../nbs/25_own_data.ipynb #u-09
 WEIGHTS = ("weight", "weights", "count")  # columns that say how likely, how often
@@ -83,16 +83,17 @@ def numbers_of(table: pd.DataFrame, what: str) -> np.ndarray:
     "The numbers of a table, not-a-number where there is none; text is refused."
     words = [k for k, kind in enumerate(table.dtypes) if kind.kind not in "biuf"]
     found = table.copy() if words else table
+    bad = np.zeros(table.shape, bool)
     for k in words:
         column = table.iloc[:, k]
-        text = column.astype(str).replace({"True": "1", "False": "0"})
+        text = column.astype(str).replace(TRUTHS)
         values = pd.to_numeric(text.where(column.notna()), errors="coerce")
-        _refuse(
-            (values.isna() & column.notna()).to_numpy()[:, None], table.iloc[:, [k]],
-            what, None, "leave out columns that are no numbers, "
-            "or name the one of weights or of parts",
-        )
+        bad[:, k] = values.isna() & column.notna()
         found.isetitem(k, values.to_numpy(float))
+    _refuse(
+        bad, table, what, None, "leave out columns that are no numbers, "
+        "or name the one of weights or of parts",
+    )
     return found.to_numpy(float, na_value=np.nan)
 
 

@@ -18,7 +18,7 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from ..chains import Chain, down, up
+from ..chains import Chain, decided, down, up
 from ..elementary import exp_single
 from .loop import machine_code
 from .reference import Engine, NotApplicable, Reference, Setup
@@ -388,7 +388,7 @@ class BatchPhase(Phase):
             toss_(s, z, self.uniforms)
             return
         u = None if rule.deterministic else self.uniforms(s.shape)
-        z.copy_(rule(link.to, s.sigmoid(), u))  # type: ignore[arg-type]
+        z.copy_(decided(rule, link.to, s.sigmoid(), u))
 
     def log_prob(self, z: list[Tensor]) -> Tensor:
         total, s = z[0].new_zeros(z[0].shape[:-1]), self.pupil.logits(z)
