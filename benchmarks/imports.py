@@ -1,6 +1,6 @@
-"""How long the package takes to load: processor time of `import torch`, and of all names of the package beyond it.
+"""How long it takes to load: processor time of `import torch`, of all names of the package beyond it, and of a command.
 
-Every import happens in a fresh interpreter, in turn; the median of several is what is printed.
+Everything happens in a fresh interpreter, in turn; the median of several is what is printed.
 
 usage: python benchmarks/imports.py [repetitions]
 """
@@ -18,22 +18,37 @@ middle = time.process_time()
 from helmholtz_mim import *
 print(middle - start, time.process_time() - middle, *(name for name in {HEAVY} if name in sys.modules))
 """
+LINE = f"""
+import contextlib, io, sys, time
+from helmholtz_mim.__main__ import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    main(sys.argv[1:])
+print(time.process_time(), *(name for name in {HEAVY} if name in sys.modules))
+"""
+LINES = ("--version", "--help")
 
 
-def measured() -> tuple[float, float, list[str]]:
-    """Seconds of torch, seconds beyond it, and which heavy packages came along."""
-    words = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True).stdout.split()
-    return float(words[0]), float(words[1]), words[2:]
+def measured(code: str, *words: str) -> list[str]:
+    """What the code prints: seconds, and which heavy packages came along."""
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def told(what: str, seconds: list[float], base: float, heavy: list[str]) -> None:
+    """Print the median, in seconds and as a share of torch's own, its range, and what was loaded."""
+    spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
+    with_it = ", ".join(heavy) or "nothing heavy"
+    print(f"{what:<36}{median(seconds):.2f} s ({spread}), {median(seconds) / base:.2f} of torch's own time, with {with_it}")
 
 
 def main(repetitions: int = 7) -> None:
-    measured()  # the disk's own memory is warm after this
-    torch, beyond, heavy = zip(*(measured() for _ in range(repetitions)), strict=True)
-    base, more = median(torch), median(beyond)
-    print(f"import torch                 {base:.2f} s ({min(torch):.2f} to {max(torch):.2f})")
-    spread = f"{min(beyond):.2f} to {max(beyond):.2f}"
-    print(f"from helmholtz_mim import *  {more:.2f} s beyond it ({spread}), {more / base:.2f} of torch's own time")
-    print(f"loaded with it: {', '.join(heavy[0]) or 'none of ' + ', '.join(HEAVY)}")
+    measured(CODE)  # the disk's own memory is warm after this
+    runs = [(measured(CODE), [measured(LINE, line) for line in LINES]) for _ in range(repetitions)]
+    base = median(float(own[0]) for own, _ in runs)
+    told("import torch", [float(own[0]) for own, _ in runs], base, [])
+    told("from helmholtz_mim import *, beyond", [float(own[1]) for own, _ in runs], base, runs[0][0][2:])
+    for line, found in zip(LINES, zip(*(lines for _, lines in runs), strict=True), strict=True):
+        told(f"helmholtz-mim {line}", [float(seconds) for seconds, *_ in found], base, found[0][1:])
 
 
 if __name__ == "__main__":

@@ -16,11 +16,16 @@ sys.path.insert(0, str(ROOT / "_ext"))
 
 built = pytest.mark.skipif(not PAGES, reason="the book is not built; `make check` builds it")
 
-# Everything is opened, so that it is looked at. Of the code of a page its first cells are enough, all of it has the same
-# colours; of long tables the first rows; of drawings their words and a few lines; and of the lists of chapters that of one page.
+# Everything is opened, so that it is looked at. Of the code of a page the beginnings of its first cells are enough, with one word
+# of each colour; of long tables the first rows; of drawings their words and a few lines; and of the lists of chapters that of one
+# page.
 READY = """() => {
   document.querySelectorAll(".bd-article details").forEach((details) => { details.open = true; });
-  document.querySelectorAll(".bd-article .highlight pre").forEach((pre, k) => { if (k > 2) pre.replaceChildren(); });
+  const kinds = new Set();
+  document.querySelectorAll(".bd-article .highlight pre").forEach((pre, k) => [...pre.childNodes].forEach((piece, n) => {
+    if ((k > 2 || n > 60) && kinds.has(piece.className)) piece.remove();
+    kinds.add(piece.className);
+  }));
   document.querySelectorAll(".bd-article tbody tr:nth-child(n + 13)").forEach((row) => row.remove());
   document.querySelectorAll(".bd-article svg :is(path, use, clipPath):nth-child(n + 4)").forEach((line) => line.remove());
 }"""

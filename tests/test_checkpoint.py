@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import same_weights
+from warm import Program
 from safetensors import safe_open
 
 from helmholtz_mim import (
@@ -478,17 +479,12 @@ def epochs_kept(path):
         return int(file.get_tensor("progress.numbers")[0])
 
 
-def start(*arguments, cwd):
-    return subprocess.Popen([sys.executable, *map(str, arguments)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def test_killed_at_any_moment(folder):
     """Again and again until it comes to its end, with the bits of a run that nobody has disturbed."""
     (folder / "nursery.py").write_text(NURSERY)
-    process = start("nursery.py", KILLS, 0, cwd=folder)
-    said, complaint = process.communicate()
-    assert process.returncode == 0, complaint
-    kills = json.loads(said.splitlines()[-1])
+    done = subprocess.run([sys.executable, "nursery.py", str(KILLS), "0"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kills = json.loads(done.stdout.splitlines()[-1])
     assert sum(kills.values()) >= KILLS and min(kills.values()) >= KILLS // 8
 
 
@@ -499,7 +495,7 @@ def test_the_command_is_killed_and_resumed(folder):
     """At moments that nobody has chosen."""
     moments, kept, killed = random.Random(0), folder / "run" / "run.checkpoint", 0
     for _ in range(2):
-        process, before = start(*COMMAND, "--resume", "--out", "run", cwd=folder), epochs_kept(kept)
+        process, before = Program(*COMMAND, "--resume", "--out", "run"), epochs_kept(kept)
         while process.poll() is None and epochs_kept(kept) < before + 3:
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.05))
@@ -507,10 +503,10 @@ def test_the_command_is_killed_and_resumed(folder):
         killed += process.wait() == -signal.SIGKILL
         process.communicate()
     assert killed and epochs_kept(kept)
-    stubborn = start(*COMMAND, "--out", "run", cwd=folder)
+    stubborn = Program(*COMMAND, "--out", "run")
     assert "use --resume to go on" in stubborn.communicate()[1] and stubborn.returncode == 1
     for arguments in (("--resume", "--out", "run"), ("--out", "whole")):
-        process = start(*COMMAND, *arguments, cwd=folder)
+        process = Program(*COMMAND, *arguments)
         assert process.communicate()[1] == "" and process.returncode == 0
     for name in ("history.csv", "config.json", "machine.safetensors"):
         assert (folder / "run" / name).read_bytes() == (folder / "whole" / name).read_bytes()

@@ -4,7 +4,6 @@ import doctest
 import importlib
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -231,29 +230,3 @@ def test_wake_is_the_function_whatever_was_loaded_first():
     for first in ("helmholtz_mim.wake", "helmholtz_mim.training", "helmholtz_mim"):
         code = f"import {first}, helmholtz_mim as h\nfrom helmholtz_mim import wake\nfrom helmholtz_mim.wake import wake as w"
         assert run(code + "\nprint(wake is h.wake is w, callable(wake), h.training.train is h.train)").split() == ["True"] * 3
-
-
-def test_type_checkers_see_every_name_on_a_users_script(tmp_path):
-    script = tmp_path / "user.py"
-    script.write_text(textwrap.dedent("""
-        import pandas as pd
-        import torch
-
-        import helmholtz_mim as hm
-        from helmholtz_mim import HelmholtzMachine, TrainConfig, collapse_report, train, verdict, wake, well_formed
-
-        machine: HelmholtzMachine = HelmholtzMachine((8, 4))
-        report: pd.DataFrame = collapse_report([[0, 1]] * 50)
-        words: str = verdict(report)
-        patterns: hm.Patterns = well_formed(8)
-        g = torch.Generator()
-        train(machine, patterns, TrainConfig(1), generator=g)
-        reveal_type(wake(machine, patterns.bits, generator=g))
-        hm.trian
-    """))
-    command = ["-m", "mypy", "--strict", "--config-file", "", "--python-version", "3.11", str(script)]
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith(str(script))]
-    said = [line for line in lines if "error" in line]
-    assert len(said) == 1 and 'Module has no attribute "trian"' in said[0], done.stdout
-    assert any("Revealed type is" in line and "Tensor" in line for line in lines)

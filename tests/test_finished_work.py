@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import same_weights
+from warm import Program
 
 from helmholtz_mim import (
     SGD,
@@ -293,14 +294,18 @@ def test_reading_is_not_blocked(folder, capsys):
 # Programs that are told to end
 
 
+def cold(*words, **options):
+    """A program that starts as from a terminal."""
+    return subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
 @pytest.fixture
 def start():
     """A function that starts a program, which does not outlive the test."""
     programs = []
 
-    def begin(*arguments, **options):
-        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        programs.append(subprocess.Popen([sys.executable, *map(str, arguments)], **pipes, **options))
+    def begin(*words, how=Program, **options):
+        programs.append(how(*words, **options))
         return programs[-1]
 
     yield begin
@@ -360,7 +365,7 @@ needs_proc = pytest.mark.skipif(not Path(f"/proc/self/task/{os.getpid()}/childre
 def test_worker_processes_end_too(number, folder, start):
     """Ctrl-C reaches every process of a terminal; the other signals only the first."""
     line = "-m helmholtz_mim compare --seeds 1 --pretrain 1 --epochs 1000000 --out run".split()
-    program = start(*line, start_new_session=True)
+    program = start(*line, how=cold, start_new_session=True)
     wait_for(lambda: program.poll() is not None or len(children(program.pid)) == 4)  # two workers, and two who clean up after them
     time.sleep(2)  # until both have been told what to do
     workers = children(program.pid)

@@ -3,11 +3,10 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm import Program
 
 CELLS = json.loads((Path(__file__).parent.parent / "nbs/recipes.ipynb").read_text(encoding="utf-8"))["cells"]
 FILES, *PROGRAMS = ("".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code")
@@ -16,9 +15,10 @@ TITLES = [m[1] for cell in CELLS if (m := re.match("## (.*)", "".join(cell["sour
 
 def run(program, folder):
     environment = {**os.environ, "TMPDIR": str(folder), "TQDM_DISABLE": "1", "MPLBACKEND": "agg"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, env=environment, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    done = Program("-c", program, cwd=folder, env=environment)
+    said, errors = done.communicate()
+    assert done.returncode == 0, errors
+    return said
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
-from multiprocessing import get_context
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch.testing import assert_close
+from warm import FORKS
 
 from helmholtz_mim import Adam, CategoricalMIM, FactorialMIM, HelmholtzMachine, NotApplicable, Patterns, Reweighted
 from helmholtz_mim import Checkpoint, EarlyStopping, TrainConfig, ais_log_likelihood, load, sampled_report, save, train
@@ -54,8 +54,6 @@ def trained(name, engine, **options):
     return one, history
 
 LIMIT = 100  # seconds, for everything that several processes do together
-FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(["pytest", "helmholtz_mim.cli", "helmholtz_mim.commands.folder", "helmholtz_mim.engines.rows"])
 
 
 def free_port():

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,14 @@ MISTAKES = {
 }
 
 
-def mypy(folder):
-    """What mypy says, line by line; PYTHONPATH makes the package an installed one, which is believed for its py.typed."""
+def mypy(folder, kind="error"):
+    """What mypy says of that kind, line by line; PYTHONPATH makes the package an installed one, which is believed for its py.typed."""
     options = ["--strict", "--config-file", "", "--python-version", "3.11", "--cache-dir", ROOT / ".mypy_cache/strict"]
     command = [sys.executable, "-m", "mypy", *options, "script.py"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode < 2, done.stdout + done.stderr
-    return [line for line in done.stdout.splitlines() if ": error: " in line]
+    return [line for line in done.stdout.splitlines() if f": {kind}: " in line]
 
 
 def pyright(folder):
@@ -77,3 +78,25 @@ def test_checkers_of_types_notice_mistakes(checker, tmp_path):
     for number, said in expected.items():
         there = [line for line in found if line.startswith(f"script.py:{number}:")]
         assert any(re.search(said, line) for line in there), (number, lines[number - 1], found)
+
+
+def test_checkers_of_types_see_names_that_are_loaded_lazily(tmp_path):
+    (tmp_path / "script.py").write_text(textwrap.dedent("""
+        import pandas as pd
+        import torch
+
+        import helmholtz_mim as hm
+        from helmholtz_mim import HelmholtzMachine, TrainConfig, collapse_report, train, verdict, wake, well_formed
+
+        machine: HelmholtzMachine = HelmholtzMachine((8, 4))
+        report: pd.DataFrame = collapse_report([[0, 1]] * 50)
+        words: str = verdict(report)
+        patterns: hm.Patterns = well_formed(8)
+        g = torch.Generator()
+        train(machine, patterns, TrainConfig(1), generator=g)
+        reveal_type(wake(machine, patterns.bits, generator=g))
+        hm.trian
+    """))
+    (error,) = mypy(tmp_path)
+    assert 'Module has no attribute "trian"' in error
+    assert any("Revealed type is" in note and "Tensor" in note for note in mypy(tmp_path, "note"))

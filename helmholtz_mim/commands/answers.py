@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
-import matplotlib
 import pandas as pd
 import torch
 import tyro
@@ -186,7 +185,7 @@ class Diagnose:
 
     def run(self) -> None:
         "Print verdict and table; draw a page."
-        from helmholtz_mim.measures.codes import collapse_report, plot_codes, verdict
+        from helmholtz_mim.measures.codes import collapse_report, verdict
 
         paths = [] if self.to is None else [self.to]
         for path in paths:
@@ -202,8 +201,17 @@ class Diagnose:
         lines = "\n".join(f"{measure}: {note}" for measure, note in notes.items())
         print(verdict(report), table, lines, sep="\n\n")
         for path in paths:
-            matplotlib.use("Agg")
-            picture = plot_codes(report)
-            with atomic_write(path) as beside:
-                picture.savefig(beside, dpi=110, format=path.suffix[1:] or "png")
-            print(f"wrote {path}")
+            _draw(report, path)
+
+
+def _draw(report: pd.DataFrame, path: Path) -> None:
+    "Write the page of a diagnosis."
+    import matplotlib
+
+    from helmholtz_mim.measures.codes import plot_codes
+
+    matplotlib.use("Agg")
+    picture = plot_codes(report)
+    with atomic_write(path) as beside:
+        picture.savefig(beside, dpi=110, format=path.suffix[1:] or "png")
+    print(f"wrote {path}")

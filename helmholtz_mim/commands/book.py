@@ -12,15 +12,12 @@ from dataclasses import dataclass, fields
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import torch
 import tyro
-from matplotlib.figure import Figure as Picture
-from PIL import Image
 
 from ..data.worlds import SIZES, well_formed
 from ..experiments.collapse import draw_layers, train_by_the_book
@@ -33,7 +30,6 @@ from ..patterns import Patterns
 from ..arguments import named
 from ..pushforward import downward, upward
 from ..measures.exact import exact_report
-from ..figures import Film, film_layers
 from ..files import atomic_write
 from ..machine import HelmholtzMachine
 from ..experiments.online import mnist_results
@@ -45,6 +41,11 @@ from ..protocol import TrainConfig
 from .choices import shows
 from .outputs import claim, check_whole, afford, needs
 from ..tables import tabulate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Picture
+
+    from helmholtz_mim.figures import Film
 
 # %% ../../nbs/64_book_commands.ipynb #20-13
 @dataclass(kw_only=True)
@@ -168,7 +169,7 @@ class Table(Sharing):
         print(tabulate(table, words, names=in_print))
 
 # %% ../../nbs/64_book_commands.ipynb #20-15
-def figure_1(seeds: int, results: Path) -> Picture:
+def figure_1(seeds: int, results: Path) -> "Picture":
     "Figure 1: the collapsed layers after plain wake-sleep."
     machine, rhythms, _ = train_by_the_book(seeds)
     return draw_layers(
@@ -177,7 +178,7 @@ def figure_1(seeds: int, results: Path) -> Picture:
     )
 
 
-def _figure_2(seeds: int, results: Path) -> Picture:
+def _figure_2(seeds: int, results: Path) -> "Picture":
     "Figure 2: the living layers after wake-sleep with MIM in every fifth step."
     machine, rhythms = train_with_mim(seeds=seeds)
     return draw_layers(
@@ -186,21 +187,25 @@ def _figure_2(seeds: int, results: Path) -> Picture:
     )
 
 
-def _figure_3(seeds: int, results: Path) -> Picture:
+def _figure_3(seeds: int, results: Path) -> "Picture":
     "Figure 3: divergence and information over training, by scheme."
     with shared(jobs=2):
         history = dynamics(results / "dynamics", seeds=seeds)
     return draw_dynamics(history, f"Mean and 95 % interval over {seeds} seeds")
 
 
-def _figure_dreams(way: str, seeds: int, results: Path) -> Picture:
+def _figure_dreams(way: str, seeds: int, results: Path) -> "Picture":
     "Figures 4 and 5: unselected dreams of the deep pyramid, from the stored runs."
     return draw_dreams(KINDS[way], results / "mnist")
 
 
-def film_of_one_machine(epochs: int = 600, moments: int = 30, *, seed: int = 1) -> Film:
+def film_of_one_machine(
+    epochs: int = 600, moments: int = 30, *, seed: int = 1
+) -> "Film":
     """The film of the README: from zero, so many epochs of wake-sleep
     and then as many with MIM, at moments ever further apart."""
+    from helmholtz_mim.figures import film_layers
+
     sizes = SIZES["well-formed"]
     machine = HelmholtzMachine(sizes)
     rhythms = well_formed(sizes[0])
@@ -242,7 +247,7 @@ def _look(
     return upward(machine, patterns), downward(machine), known.value.to_numpy()
 
 
-FIGURES: dict[str, Callable[[int, Path], Picture | Film]] = {
+FIGURES: dict[str, Callable[[int, Path], "Picture | Film"]] = {
     "1": figure_1,
     "2": _figure_2,
     "3": _figure_3,
@@ -266,6 +271,8 @@ class Figure:
 
     def run(self) -> None:
         "Write `figure_1.png` and so on, or `collapse.gif`; for one name or for all."
+        import matplotlib
+
         matplotlib.use("Agg")
         check_whole(seeds=self.seeds)
         afford(needs(SIZES["well-formed"], self.seeds, 150))
@@ -286,6 +293,8 @@ class Figure:
 
 def _lighten(path: Path) -> None:
     "Leave as many colours to a picture as lines and words need."
+    from PIL import Image
+
     with Image.open(path) as picture:
         few = picture.convert("RGB").quantize(48, dither=Image.Dither.NONE)
     few.save(path, "png", optimize=True)

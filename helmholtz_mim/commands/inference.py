@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -21,7 +19,6 @@ from torch import Tensor
 from .answers import Asked
 from .outputs import afford, check_whole, claim
 from ..data.sources import read_patterns
-from ..figures import plot_digits, plot_patterns
 from ..files import atomic_write
 from ..layers import states
 from ..machine import HelmholtzMachine, check_units, load
@@ -63,6 +60,11 @@ def _npy(path: Path, table: pd.DataFrame, rows: np.ndarray) -> None:
 
 
 def _png(path: Path, table: pd.DataFrame, rows: np.ndarray) -> None:
+    import matplotlib
+    from matplotlib import pyplot as plt
+
+    from helmholtz_mim.figures import plot_digits, plot_patterns
+
     matplotlib.use("Agg")
     draw = plot_digits if _is_square(rows.shape[1]) else plot_patterns
     draw(rows)
