@@ -104,29 +104,36 @@ def _sentence(error: Exception) -> str | None:
     )
 
 
+def _rank() -> int:
+    "Which process this is of those that `torchrun` has started; 0 if it is alone."
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return int(os.environ.get("RANK", 0)) if several else 0
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; the entry point of
     `helmholtz-mim` and of `python -m helmholtz_mim`."""
     about = "Train and understand Helmholtz machines. --version: which one this is."
-    line = sys.argv[1:] if arguments is None else arguments
+    line, rank = sys.argv[1:] if arguments is None else arguments, _rank()
+    who, command = f", rank {rank}" if rank else "", None
     with _printing(), _interruptible() as heard:
         try:
             if line == ["--version"]:
                 return print("helmholtz-mim", version("helmholtz_mim"))
-            tyro.cli(
+            command = tyro.cli(
                 commands(line), args=line, prog="helmholtz-mim", description=about
-            ).run()
+            )
+            if not rank or getattr(command, "together", False):
+                command.run()  # by ranks together, or by the first one
             sys.stdout.flush()
         except KeyboardInterrupt as stop:
             known = stop.args and type(stop) is KeyboardInterrupt
-            print(
-                "helmholtz-mim: interrupted; "
-                f"{stop.args[0] if known else 'nothing is left half-written'}",
-                file=sys.stderr,
-            )
+            words = stop.args[0] if known else "nothing is left half-written"
+            if not rank:
+                print(f"helmholtz-mim: interrupted; {words}", file=sys.stderr)
             sys.exit(128 + (heard or [signal.SIGINT])[0])
         except Exception as error:
             if words := _sentence(error):
-                first = os.environ.get("RANK", "0") == "0"  # of several, one speaks
-                sys.exit(f"helmholtz-mim: {words}" if first else 1)
+                said = hasattr(error, "__notes__") or (rank and not command)
+                sys.exit(1 if said else f"helmholtz-mim{who}: {words}")
             raise

@@ -22,7 +22,7 @@ from helmholtz_mim.commands.folder import Following
 from helmholtz_mim.engines.rows import asked_of_a_rank
 from helmholtz_mim.engines.spread import bits_sent, gradients_sent
 from helmholtz_mim.measures.likelihood import rungs
-from helmholtz_mim.ranks import Ranks, jointly, together
+from helmholtz_mim.ranks import Ranks, grid, jointly, together
 from helmholtz_mim.rules.factorial import soft_mean
 from helmholtz_mim.training import losses
 
@@ -121,8 +121,16 @@ def learn_together(cuts=CUTS):
             found[cut] = bytes_of_a_step(cut)
             different = machine()
             different.prior.bias += ranks.rank
-            with pytest.raises(ValueError, match="start all of them with the same command"):
-                train(different, patterns(), TrainConfig(1, batch=40), engine=cut, generator=torch.Generator().manual_seed(2))
+            other = cuts[ranks.rank % len(cuts)]
+            for one, engine in ((different, cut), (machine(), other))[: len(cuts)]:
+                with pytest.raises(ValueError, match="start all of them with the same command"):
+                    train(one, patterns(), TrainConfig(1, batch=40), engine=engine, generator=torch.Generator().manual_seed(2))
+        if "grid" in cuts:
+            beside = grid(ranks, 2)[0].group._get_backend(torch.device("cpu"))
+            assert beside.options._timeout.total_seconds() == 60, "nobody waits half an hour for a rank that has stopped"
+            os.environ["LOCAL_WORLD_SIZE"] = "1" if ranks.rank else "2"
+            with pytest.raises(NotApplicable, match="make no grid: start as many on every computer"):
+                trained("plain", "grid")
         if ranks.rank == 0:
             torch.save(found, "found.pt")
 
@@ -244,7 +252,7 @@ def test_a_killed_rank_ends_all_and_another_number_of_ranks_goes_on(cut, tmp_pat
         time.sleep(0.005)
     ranks[1].kill()
     statuses, said = finish(tmp_path, ranks)
-    assert statuses == [1, -signal.SIGKILL] and "start all again, and with --resume they go on" in said[0]
+    assert statuses == [1, -signal.SIGKILL] and "start all again, and training goes on with --resume" in said[0]
     assert checkpoint.exists() and not (tmp_path / "machine.safetensors").exists()
     statuses, said = finish(tmp_path, start(tmp_path, 2, learn_long, cut, (12, 8, 6)))
     assert statuses == [1, 1] and "is of another run, which differs in" in said[0]
@@ -330,6 +338,17 @@ def test_torchrun_goes_on_after_one_rank_was_killed(tmp_path):
     assert statuses == [0, 0] and "nothing is left to do" in said[0] and not said[1]
 
 
+def go_astray(line):
+    main([*line, "--seed", os.environ["RANK"]])
+
+
+def test_what_is_wrong_with_one_rank_is_said_by_that_one(tmp_path):
+    statuses, said = finish(tmp_path, start(tmp_path, 2, go_astray, (TRAIN + "10").split()))
+    assert statuses == [1, 1] and "did not answer" not in said[0], "why is known"
+    assert "helmholtz-mim, rank 1: this rank was started with other options than the first one" in said[1]
+    assert not (tmp_path / "run").exists()
+
+
 def test_ranks_answer_as_one(tmp_path, capsys):
     """What two ranks print together is what one prints, but for the last digit; only the first one speaks."""
     save(machine((64, 20, 10)), tmp_path / "machine.safetensors")
@@ -342,11 +361,13 @@ def test_ranks_answer_as_one(tmp_path, capsys):
         numbers = [[float(x) for x in re.findall(r"\d+\.\d+", words)] for words in (said[0][-len(alone) :], alone)]
         assert len(numbers[0]) > 5
         assert_close(*numbers, rtol=0, atol=0.02)
+    line = ["sample", str(tmp_path / "machine.safetensors"), "--to", "dreams.npy"]
+    statuses, said = finish(tmp_path, start(tmp_path, 2, main, line))
+    assert statuses == [0, 0] and "wrote dreams.npy" in said[0] and not said[1], "what ranks do not share, the first one does"
 
 
 def test_a_mistake_is_said_by_one_rank(tmp_path):
     line = (TRAIN + "1 --epochs 2 --engine spread").split()
     statuses, said = finish(tmp_path, start(tmp_path, 2, main, line))
-    assert statuses == [1, 1] and said[0].count("2 ranks cannot share a layer of 1 units: start at most 1") == 1
-    assert "2 ranks" not in said[1]
+    assert statuses == [1, 1] and "".join(said).count("2 ranks cannot share a layer of 1 units: start at most 1") == 1
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("machine*"))

@@ -80,6 +80,7 @@ class Report(Asked):
     """Report on the layers of a saved machine: mean and 95 % interval over its seeds;
     exact where layers are narrow, by samples where they are wide."""
 
+    together = True  # what torchrun has started shares the work
     samples: int = 10_000  # samples, where states cannot be enumerated
     seed: int = 0  # of the samples
 
@@ -137,6 +138,7 @@ class Evaluate(Asked):
     """Estimate the log-likelihood of data under a saved machine,
     by importance sampling with more and more particles."""
 
+    together = True
     particles: int = 1000  # the most particles
     count: int = 500  # patterns to evaluate, evenly spaced
     seed: int = 0  # of the importance samples

@@ -5,12 +5,14 @@ __all__ = ['GROUPS', 'Line', 'Ending', 'Results', 'Train', 'configured']
 
 # %% ../../nbs/61_train_command.ipynb #t-02
 import argparse
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, get_type_hints
+from zlib import crc32
 
 import pandas as pd
 import torch
@@ -99,7 +101,7 @@ class Train(Data, Machine, Protocol, Method, Allocation, Steps, Work, Ending, Re
             patterns = run.patterns()
             run.check_size(patterns)
             machine, generator = run.start()
-            ranks.told(1)
+            ranks.told(run.number())
             telling = Telling(kept, run.in_words(patterns))
             try:
                 history = run.trained(machine, patterns, telling, generator)
@@ -114,11 +116,21 @@ class Train(Data, Machine, Protocol, Method, Allocation, Steps, Work, Ending, Re
 
     def follow(self, ranks: Ranks) -> None:
         "Train along with the first rank, if it does."
-        if ranks.told():
+        if number := ranks.told():
             run, path = self.settled(), self.out / CHECKPOINT
+            if run.number() != number:
+                raise ValueError(
+                    "this rank was started with other options than the first one: "
+                    "start all of them with the same command"
+                )
             machine, generator = run.start()
             kept = Following(path, math.inf, resume=self.resume)
             run.trained(machine, run.patterns(), kept, generator)
+
+    def number(self) -> int:
+        "One that differs for other options, and is above 0."
+        said = json.dumps([self.record(), self.resume], default=str)
+        return crc32(said.encode()) + 1
 
     def start(self) -> tuple[HelmholtzMachine, torch.Generator]:
         "The machine before its first epoch, and where chance comes from."
@@ -244,7 +256,7 @@ Line = make_dataclass(
     "Line",
     [("config", _config, None)]
     + [(name, group, field(default_factory=group)) for name, group in GROUPS.items()],
-    namespace={"__doc__": Train.__doc__, "run": _run},
+    namespace={"__doc__": Train.__doc__, "run": _run, "together": True},
 )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil, log2
 
+import torch
 from torch import Tensor
 
 from ..chains import Chain
@@ -125,10 +126,12 @@ class Grid(Rows):
     def cut(self) -> tuple[Ranks, Ranks]:
         "Those beside this rank share its rows, those on other computers its units."
         width = int(os.environ.get("LOCAL_WORLD_SIZE", self.ranks.count))
-        if self.ranks.count % width:
+        mine = torch.tensor([width])
+        widths = self.ranks.everybody(mine) if self.ranks.count > 1 else mine
+        if self.ranks.count % width or (widths != width).any():
             raise NotApplicable(
-                f"{self.ranks.count} ranks do not fill computers of {width}: "
-                "start as many on every computer"
+                f"computers with other than {width} of the {self.ranks.count} ranks "
+                "make no grid: start as many on every computer"
             )
         return grid(self.ranks, width)
 

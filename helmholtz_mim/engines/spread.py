@@ -204,7 +204,7 @@ class Spread(Batched):
         self.ranks = Ranks.here()
         self.units, self.rows = self.cut()
         self.refuse(setup)
-        check_alike(setup, self.ranks)
+        check_alike(setup, self.ranks, type(self).__name__)
         super().__init__(setup)
         self.join()
 
@@ -260,25 +260,28 @@ class Spread(Batched):
             phase.pupil.join()
 
 
-def check_alike(setup: Setup, ranks: Ranks) -> None:
+def check_alike(setup: Setup, ranks: Ranks, engine: str) -> None:
     "Refuse a stack of machines, and ranks that are about to do different things."
     if setup.machine.replicas:
         raise NotApplicable(
             "ranks share one machine, not a stack of them: use engine='batched'"
         )
-    mine = torch.frombuffer(bytearray(_digest(setup)), dtype=torch.uint8)
-    if ranks.count > 1 and (ranks.everybody(mine) != mine).any():
+    if ranks.count == 1:
+        return
+    mine = torch.frombuffer(bytearray(_digest(setup, engine)), dtype=torch.uint8)
+    if (ranks.everybody(mine) != mine).any():
         raise ValueError(
             "the ranks were started with different data, machines or options: "
             "start all of them with the same command"
         )
 
 
-def _digest(setup: Setup) -> bytes:
+def _digest(setup: Setup, engine: str) -> bytes:
     "A hash of everything that the ranks must have in common."
     parts = (setup.config, setup.method, setup.optimizer, setup.rules)
-    words = [describe(part, type(part).__name__) for part in parts]
-    hashed = hashlib.sha256(in_words([*words, repr(setup.machine)]).encode())
+    words: list = [describe(part, type(part).__name__) for part in parts]
+    words += [engine, setup.patterns.epoch, repr(setup.machine)]
+    hashed = hashlib.sha256(in_words(words).encode())
     tensors = [*setup.machine.buffers(), setup.patterns.bits, setup.patterns.weights]
     for array in (*(t.cpu().numpy() for t in tensors), setup.stream.keys):
         hashed.update(np.ascontiguousarray(array).tobytes())
