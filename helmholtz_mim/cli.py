@@ -18,17 +18,22 @@ import tyro
 
 # %% ../nbs/65_command_line.ipynb #20-17
 def commands(words: list[str]) -> Any:
-    """All commands, loaded when a line is read, `train` with the defaults of the
+    """All commands, loaded when a line is read, two with the defaults of the
     configuration that the line names."""
     from helmholtz_mim.commands.answers import Diagnose, Evaluate, Report
     from helmholtz_mim.commands.book import Compare, Figure, Table
+    from helmholtz_mim.commands.grid import SweepLine
     from helmholtz_mim.commands.inference import Complete, Encode, Reconstruct, Sample
-    from helmholtz_mim.commands.training import configured
+    from helmholtz_mim.commands.training import Line, configured
 
-    line = configured(words if words[:1] == ["train"] else [])
-    train = tyro.conf.subcommand("train", default=line)
+    def configurable(name: str, kind: type):
+        line = configured(words if words[:1] == [name] else [], kind)
+        command = tyro.conf.subcommand(name, default=line)
+        return Annotated[kind, tyro.conf.OmitArgPrefixes, command]
+
     return (
-        Annotated[type(line), tyro.conf.OmitArgPrefixes, train]
+        configurable("train", Line)
+        | configurable("sweep", SweepLine)
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Figure, tyro.conf.subcommand("figure")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]

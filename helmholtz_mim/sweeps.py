@@ -5,6 +5,7 @@ __all__ = ['STALE', 'RENEWED', 'SHARD', 'PAUSE', 'PATIENCE', 'claims', 'held', '
 
 # %% ../nbs/55_sweeps.ipynb #sw-02
 import glob
+import logging
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,6 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Event, Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -311,6 +314,11 @@ def _workers(jobs: int | None, cluster: str | None) -> Iterator[None]:
         raise ValueError(f"jobs are processes, at least 1, not {jobs}")
     if jobs and cluster:
         raise ValueError("a cluster has workers of its own: leave jobs out")
+    if cluster is not None and not _is_address(cluster):
+        raise ValueError(
+            "a cluster is the address of a Dask scheduler, tcp://HOST:PORT as it has "
+            f"printed, not {cluster!r}"
+        )
     if not (jobs or cluster):
         yield
         return
@@ -319,10 +327,15 @@ def _workers(jobs: int | None, cluster: str | None) -> Iterator[None]:
 
     if cluster:
         with _client(cluster) as client, parallel_config("dask", client=client) as how:
-            counted = how["backend"].effective_n_jobs
-            # joblib takes a single worker for this process
-            how["backend"].effective_n_jobs = lambda n_jobs: max(2, counted(n_jobs))
-            yield
+            _mend(how["backend"])
+            try:
+                yield
+            except CancelledError as error:
+                raise ConnectionError(
+                    f"the Dask cluster at {cluster} is gone, its scheduler or all its "
+                    "workers: start it again, and the same command goes on; what is "
+                    "finished is kept"
+                ) from error
     else:
         _start_trackers()
         bound = dict(initializer=_at_work, initargs=(os.getpid(),))
@@ -333,15 +346,26 @@ def _workers(jobs: int | None, cluster: str | None) -> Iterator[None]:
                 get_reusable_executor(reuse=True).shutdown(kill_workers=True)
 
 
+def _is_address(words: str) -> bool:
+    try:
+        parts = urlsplit(words if "://" in words else f"tcp://{words}")
+        known = parts.scheme in ("tcp", "tls") and parts.hostname and parts.port
+        return bool(known) and words.isascii() and not parts.path
+    except ValueError:
+        return False
+
+
 PATIENCE = 10  # seconds that a scheduler has to answer, and to have a worker
 
 
 def _client(address: str):
     "A connection to a scheduler that has workers."
     distributed = borrowed("distributed", "a Dask cluster")
+    # what it would say of lost connections is said in a sentence
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise ConnectionError(
             f"no Dask scheduler answers at {address}: start `dask scheduler` there, "
             "or give the address that it has printed"
@@ -356,3 +380,37 @@ def _client(address: str):
                 f"start `dask worker {address}` on each machine"
             ) from error
     return client
+
+
+def _mend(backend) -> None:
+    """Three things that joblib lacks with Dask: it takes a single worker for this
+    process, never hears of a run that Dask gives up, and does not know a connection
+    that is lost from other errors."""
+    counted, submit = backend.effective_n_jobs, backend.submit
+
+    def workers(n_jobs: int) -> int:
+        try:
+            return max(2, counted(n_jobs))
+        except OSError as error:
+            raise CancelledError from error
+
+    def heard(batch, callback) -> Future:
+        def give_up(future: Future) -> None:
+            if error := future.exception():
+                number, store, run, *_ = batch.items[0][1]
+                callback([(number, _given_up(store, run, error))])
+
+        (future := submit(batch, callback)).add_done_callback(give_up)
+        return future
+
+    backend.effective_n_jobs, backend.submit = workers, heard
+
+
+def _given_up(store: Store, run, error: BaseException) -> str:
+    "Why a run has failed that Dask gave up."
+    why = f"{type(error).__name__}: {error}"
+    if type(error).__name__ == "KilledWorker":
+        why = "KilledWorker: every worker that had it has died, perhaps out of memory"
+    store.path(run, "failed").write_text(why)
+    return why
+

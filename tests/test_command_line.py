@@ -397,6 +397,11 @@ OPTIONS = {
     "compare": {"out": PATHS, "shard": SHARDS, **dict.fromkeys("seeds pretrain epochs".split(), NUMBERS), "no-resume": None},
     "table": {"out": PATHS, "shard": SHARDS, "seeds": NUMBERS, "jobs": ["1", "0", "-1", *WORDS], "no-resume": None},
     "figure": {"out": PATHS, "results": PATHS, "seeds": NUMBERS, "force": None},
+    "sweep": {
+        **OF_DATA, **dict.fromkeys("seeds seed epochs repeats patience".split(), NUMBERS), "jobs": ["1", "0", "-1", *WORDS],
+        "vary": ["scheme=mim,flip", "lr=0.2", "sizes=16-2,16-3", "data=bars,table.csv,x", "from=good", "bias=yes", "=", "a=b=c", *WORDS],
+        "config": [*PATHS, "good.json"], "out": PATHS, "shard": SHARDS, "no-resume": None,
+    },
 }  # fmt: skip
 SMALL = {
     "train": "--data bars --sizes 16 2 --epochs 1 --seeds 1 --out new",
@@ -404,6 +409,7 @@ SMALL = {
     "encode": "good --to new/codes.csv", "reconstruct": "good --to new/rows.npy", "diagnose": "table.csv",
     "complete": "good --data gaps.csv --to new/rows.csv --particles 9",
     "compare": "--seeds 2 --pretrain 1 --epochs 1 --jobs 1 --out new", "table": "worlds --jobs 1 --out new", "figure": "1 --out new",
+    "sweep": "--data bars --sizes 16 2 --epochs 1 --seeds 1 --vary batch=1 --repeats 1 --jobs 1 --out new",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from distributed import Client
 from joblib import effective_n_jobs
 
 from helmholtz_mim import sweeps
@@ -34,6 +35,7 @@ class Walk:
     seed: int
     hangs: bool = False
     fails: bool = False
+    kills: bool = False
 
     name = "walk"
 
@@ -53,6 +55,8 @@ def walk(run, store):
     note(store, "begun", run.seed, os.getpid())
     if run.hangs and sum(line[:2] == ["begun", str(run.seed)] for line in diary(store.folder.parent)) == 1:
         time.sleep(120)
+    if run.kills:
+        os.kill(os.getpid(), signal.SIGKILL)
     if run.fails:
         raise ArithmeticError(f"walk {run.seed} leads nowhere")
     time.sleep(0.02)
@@ -155,7 +159,7 @@ def kill_hanging(folder, seed):
 
 @pytest.fixture
 def dask(tmp_path):
-    """A scheduler, its address, and a function that starts a worker; on loopback, all gone in the end."""
+    """A function that starts a worker of a scheduler, the scheduler's address, and itself; on loopback, all gone in the end."""
     programs = []
 
     def begin(what, *words):
@@ -165,14 +169,15 @@ def dask(tmp_path):
         programs.append(subprocess.Popen([sys.executable, "-m", module, "--no-dashboard", *words], cwd=tmp_path, **quiet))
         return programs[-1]
 
-    begin("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", "scheduler.json")
+    scheduler = begin("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", "scheduler.json")
 
     def worker():
         words = "--scheduler-file scheduler.json --host 127.0.0.1 --nthreads 1 --no-nanny --local-directory".split()
         return begin("worker", *words, str(tmp_path / "scratch"))
 
     try:
-        yield worker, lambda: json.loads(wait_for(lambda: (f := tmp_path / "scheduler.json").exists() and f.read_text()))["address"]
+        told = tmp_path / "scheduler.json"
+        yield worker, lambda: json.loads(wait_for(lambda: told.exists() and told.read_text()))["address"], scheduler
     finally:
         for program in programs:
             program.kill()
@@ -180,7 +185,7 @@ def dask(tmp_path):
 
 
 def test_two_workers_of_a_cluster_of_which_one_is_killed(dask, tmp_path, alone):
-    worker, address = dask
+    worker, address, _ = dask
     workers = [worker()]
 
     def relieve():
@@ -197,6 +202,46 @@ def test_two_workers_of_a_cluster_of_which_one_is_killed(dask, tmp_path, alone):
     check_done_once(tmp_path, [hanging(tmp_path, 5)], alone(5))
     assert sum(worker.poll() is not None for worker in workers) == 1, "the other one lives"
     assert {int(line[2]) for line in diary(tmp_path)} == {worker.pid for worker in workers}, "none of it here"
+
+
+def refusal_with(cluster, runs, folder, monkeypatch):
+    """The sentence with which `table` ends that sweeps those runs on a cluster."""
+    monkeypatch.setitem(book.TABLES, "worlds", lambda *arguments: sweep(place(folder), runs, walk))
+    with pytest.raises(SystemExit) as stopped:
+        main(["table", "worlds", "--cluster", cluster, "--out", str(folder)])
+    assert isinstance(stopped.value.code, str) and "\n" not in stopped.value.code, "with exit status 1"
+    return stopped.value.code
+
+
+def test_a_scheduler_that_dies_in_the_middle(dask, tmp_path, alone, monkeypatch, capfd):
+    """What is finished is kept, and the same goes on; here when the worker has gone, too."""
+    worker, address, scheduler = dask
+    only, where = worker(), address()
+    watcher = threading.Thread(target=lambda: hanging(tmp_path, 5) and scheduler.kill())
+    watcher.start()
+    said = refusal_with(where, walks(5), tmp_path, monkeypatch)
+    assert said == f"helmholtz-mim: the Dask cluster at {where} is gone, its scheduler or all its workers: start it again, " \
+        "and the same command goes on; what is finished is kept"
+    watcher.join()
+    assert capfd.readouterr() == ("", ""), "and nothing else is said"
+    finished = {path for path in (tmp_path / "runs").iterdir() if path.suffix == ".csv"}
+    only.kill()
+    only.wait()
+    assert finished and len(finished) < 12
+    sweep(place(tmp_path), walks(5), walk)
+    check_done_once(tmp_path, [only.pid], alone(5))
+
+
+def test_a_run_that_kills_every_worker_fails_and_the_others_go_on(dask, tmp_path, alone, monkeypatch):
+    worker, address, _ = dask
+    workers, killer = [worker(), worker()], Walk(99, kills=True)
+    with Client(address(), set_as_default=False) as client:
+        client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
+    said = refusal_with(address(), [*walks(), killer], tmp_path, monkeypatch)
+    assert "1 of 13 runs failed, the others are done: walk-" in said and "every worker that had it has died" in said
+    assert sum(worker.poll() is not None for worker in workers) == 1, "no more than the scheduler allows"
+    place(tmp_path).path(killer, "failed").unlink()
+    assert files(tmp_path) == alone(), "and no claim is left"
 
 
 # Claims
@@ -356,11 +401,18 @@ def test_a_shard_begins_with_its_part_and_does_the_rest(shard, first, tmp_path):
     assert done == [*range(first, 12), *range(first)]
 
 
+NO_ADDRESSES = [
+    "", " ", "nowhere", "scheduler.json", "tcp://", "tcp://127.0.0.1", "tcp://:9", "tcp://127.0.0.1:port", "tcp://127.0.0.1:99999",
+    "tcp://[::1", "tcp://127.0.0.1:9/x", "http://127.0.0.1:9", "inproc://x", "ucx://127.0.0.1:9", "tcp://\udcff:9",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("what, sentence", [
     ({"shard": "5/4"}, "a shard is i/n, from 1/n to n/n, such as 2/4, not 5/4"), ({"shard": "0/4"}, "a shard is i/n"),
     ({"shard": "2"}, "a shard is i/n"), ({"jobs": 0}, "jobs are processes, at least 1, not 0"),
     ({"jobs": 2, "cluster": "tcp://x"}, "leave jobs out"), ({"cluster": "tcp://127.0.0.1:9"}, "^no Dask scheduler answers at tcp://127"),
-    ({"cluster": "nowhere"}, "^no Dask scheduler answers at nowhere: start `dask scheduler` there, or give the address"),
+    ({"cluster": "127.0.0.1:9"}, "^no Dask scheduler answers at 127.0.0.1:9: start `dask scheduler` there, or give the address"),
+    *(({"cluster": word}, "^a cluster is the address of a Dask scheduler, tcp://HOST:PORT as it has printed, ") for word in NO_ADDRESSES),
 ])  # fmt: skip
 def test_what_cannot_be(what, sentence, monkeypatch):
     monkeypatch.setattr(sweeps, "PATIENCE", 0.1)
@@ -381,7 +433,7 @@ class Idle:
 
 def test_a_cluster_without_workers(monkeypatch):
     monkeypatch.setattr("distributed.Client", Idle)
-    with pytest.raises(ConnectionError, match=r"tcp://x has no workers: start `dask worker tcp://x` on each machine$"), shared(cluster="tcp://x"):
+    with pytest.raises(ConnectionError, match=r"tcp://x:1 has no workers: start `dask worker tcp://x:1` on each machine$"), shared(cluster="tcp://x:1"):
         pass
 
 
