@@ -8,7 +8,7 @@ HTML := _build/html/index.html
 CHROMIUM := $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name))))
 
 # What trains live, and the tests that compute: run once more in the second arithmetic.
-LIVE := 08 11 12 13 14 26 27 28 29 30 31 39 41 45 46 47 48 53
+LIVE := 08 11 12 13 14 26 27 28 29 30 31 39 41 45 46 47 48 54
 NUMERICAL := engine exact rules batches reweighted evaluation sampled quality training phases comparison
 # Another processor's arithmetic, on any x86: plain kernels in torch, in MKL and in the C library, and compiled code
 # (kept in a folder of its own) without the newer instructions.

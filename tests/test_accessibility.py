@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HTML = ROOT / "_build/check/_build/html"
 PAGES = sorted(p for p in HTML.rglob("*.html") if "_static" not in p.parts and 'http-equiv="' not in p.read_text(encoding="utf-8").lower())
-DARK = {"11_collapse", "29_digits", "69_gallery"}  # with figures and albums of every kind
+DARK = {"11_collapse", "29_digits", "71_gallery"}  # with figures and albums of every kind
 AXE = (ROOT / "tests/vendor/axe.min.js").read_text(encoding="utf-8")
 sys.path.insert(0, str(ROOT / "_ext"))
 

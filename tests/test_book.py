@@ -126,7 +126,7 @@ def test_no_chapter_is_its_own_past():
     assert not set(moved()) & {path.stem for path in (ROOT / "nbs").glob("*.ipynb")}
 
 
-@pytest.mark.parametrize("name", ["index", "11_collapse", "69_gallery"])
+@pytest.mark.parametrize("name", ["index", "11_collapse", "71_gallery"])
 def test_the_first_figure_is_there_before_the_page_is_complete(browser, name):
     view = browser.new_page()
     drawn = "document.querySelectorAll('[data-figure] .lively svg *').length"

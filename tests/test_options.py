@@ -488,7 +488,7 @@ def test_a_bound_is_below_the_likelihood_and_a_dead_top_has_no_active_unit(rando
 
 
 def test_the_recipe_of_the_chapter_is_the_experiment(asked, monkeypatch, tmp_path):
-    text = json.loads(Path(__file__).parent.parent.joinpath("nbs/58_options.ipynb").read_text(encoding="utf-8"))
+    text = json.loads(Path(__file__).parent.parent.joinpath("nbs/59_options.ipynb").read_text(encoding="utf-8"))
     prose = "".join("".join(cell["source"]) for cell in text["cells"])
     line = re.search(r"helmholtz-mim (train --data mnist-static .*)", prose)[1].split()
     bits = np.random.default_rng(0).integers(0, 2, (3, 98), np.uint8)
