@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import tyro
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from helmholtz_mim import DATASETS, Patterns, Source, bars, patterns_of, read_gaps
-from helmholtz_mim.cli import main
+from helmholtz_mim.cli import commands, main
 from helmholtz_mim.data.sources import BUILT_IN, is_file, numbers_of, read_numbers, unseen
 from helmholtz_mim.reading import read_array
 
@@ -332,16 +333,40 @@ def test_numbers_of_any_shape_are_read_for_codes():
 # The README
 
 
-def test_the_lines_of_the_readme_run_as_they_stand(folder, capsys):
-    """On a small table of sixteen columns; the commands, then the same from Python."""
+def section(title):
+    """A section of the README."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = re.search(r"^## Your own data\n(.*?)^## ", text, re.M | re.S)[1]
-    commands, python = (re.search(rf"```{kind}\n(.*?)```", section, re.S)[1] for kind in ("sh", "python"))
-    assert len(commands.splitlines()) <= 8 and len(python.splitlines()) <= 10
+    return re.search(rf"^## {title}\n(.*?)^## ", text, re.M | re.S)[1]
+
+
+def mine():
+    """A table of sixteen columns, which is also in `mine.csv`."""
     world = bars()
     which = torch.multinomial(world.weights, 1000, replacement=True, generator=chance())
     table = pd.DataFrame(world.bits[which].int().numpy(), columns=[f"pixel {k}" for k in range(16)])
     table.to_csv("mine.csv", index=False)
+    return table
+
+
+def test_the_lines_on_many_machines_are_understood(folder, capsys):
+    """The sweep, made small, to its table; of the machine over several processes all but the training."""
+    mine()
+    sweep, spread = (shlex.split(found) for found in re.findall(r"```sh\n(.*?)```", section("Many runs, many machines"), re.S))
+    small = {"--epochs": "1", "--repeats": "1", "--jobs": "1"}
+    main([small.get(before, word) for before, word in zip(sweep, sweep[1:], strict=False)])
+    assert {(row.scheme, row.lr) for row in pd.read_csv("first/table.csv").itertuples()} == {
+        (scheme, lr) for scheme in ("wake-sleep", "mim") for lr in (0.1, 0.03)
+    }
+    line = spread[spread.index("helmholtz_mim") + 1 :]
+    assert spread[:2] == ["torchrun", "--nproc-per-node"] and line[0] == "train"
+    assert tyro.cli(commands(line), args=line).machine.sizes == (784, 4096, 4096)
+
+
+def test_the_lines_of_the_readme_run_as_they_stand(folder, capsys):
+    """On a small table of sixteen columns; the commands, then the same from Python."""
+    commands, python = (re.search(rf"```{kind}\n(.*?)```", section("Your own data"), re.S)[1] for kind in ("sh", "python"))
+    assert len(commands.splitlines()) <= 8 and len(python.splitlines()) <= 10
+    table = mine()
     gaps = table[:9].astype(object)
     gaps.iloc[:, 8:] = ""
     gaps.iloc[0, 3] = "?"
