@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from jaxtyping import Float
+import torch
 from torch import Tensor
 
 from .arguments import shown, whole
@@ -156,15 +157,30 @@ def _decided(link: Link, p: Tensor, rule: _Rule, generator: Generator) -> Tensor
 
 
 def decided(rule: _Rule, layer: int, p: Units, u: Units | None) -> Units:
-    "What a rule decides, a bit for each probability; refuses another shape."
+    "What a rule decides, a bit for each probability; refuses all else."
     y = rule(layer, p, u)  # type: ignore[arg-type]
-    if getattr(y, "shape", None) != p.shape:
+    if not isinstance(y, Tensor) or y.shape != p.shape:
         found = tuple(y.shape) if isinstance(y, Tensor) else shown(y)
         raise ValueError(
             f"a rule decided {found} for layer {layer}: "
             f"return bits shaped as p, {tuple(p.shape)}"
         )
+    if y.device.type == "cpu":  # asking a device is waiting for it
+        _check_bits(y, p, layer)
     return y
+
+
+def _check_bits(y: Tensor, p: Tensor, layer: int) -> None:
+    """Refuse what is no bit, unless its probability is no number either;
+    the first row of a batch tells."""
+    row = y[..., :1, :]
+    if not torch.equal(row * row, row):
+        odd = y[(y != 0) & (y != 1) & ~p.isnan()]
+        if len(odd):
+            raise ValueError(
+                f"a rule decided {odd[0]:g} for a unit of layer {layer}: "
+                "return zeros and ones"
+            )
 
 
 def _first(chain: Chain, start: Tensor | int) -> tuple[list[Tensor], tuple[Link, ...]]:

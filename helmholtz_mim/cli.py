@@ -6,6 +6,7 @@ __all__ = ['commands', 'main']
 # %% ../nbs/67_command_line.ipynb #20-02
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -91,7 +92,7 @@ def _printing() -> Iterator[None]:
 def _sentence(error: Exception) -> str | None:
     """What to say about an error that the user can mend;
     None if it is a mistake of ours."""
-    words = " ".join(str(error).split())
+    words = re.sub(r"\bengine='(\w+)'", r"--engine \1", " ".join(str(error).split()))
     if isinstance(error, RuntimeError) and "memory" in words:
         return (
             f"there is not enough memory for this ({words}): "
@@ -99,7 +100,9 @@ def _sentence(error: Exception) -> str | None:
         )
     if isinstance(error, OSError) and error.strerror:
         return (
-            f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+            f"{error.filename} cannot be used ({error.strerror}): "
+            "choose a place that is there and that you may read and write"
+            if error.filename else error.strerror
         )
     ours = type(error) is ImportError and error.name is None
     return (

@@ -255,6 +255,9 @@ def read(
     path: str | os.PathLike[str]
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     "The tensors and the header of a file that `save` wrote."
+    inside = os.path.join(str(path), "machine.safetensors")
+    if os.path.isfile(inside):
+        raise ValueError(f"{path} is a folder: name the file in it, {inside}")
     return read_tensors(
         path, FORMAT, VERSION, "a Helmholtz machine",
         "get a whole copy, or train it again",

@@ -33,6 +33,7 @@ def folder(tmp_path, monkeypatch):
     machine = HelmholtzMachine((4, 3, 2), bias=True, replicas=(2,)).randomise_(1.0, generator=chance())
     save(machine, "small", data="mine.csv", split="part", seed=3)
     save(HelmholtzMachine((64, 8), replicas=(2,)).randomise_(0.1, generator=chance()), "wide")
+    save(machine, "piped", data="-")
     return tmp_path
 
 
@@ -241,6 +242,8 @@ WRONG = {
     "report small --data bars --split part": "split can be said of a file",
     "report wide --data digits --split 2": "a split takes a share between 0 and 1",
     "evaluate small --data wide": "there is no data set called 'wide'",
+    "report piped": "piped was trained on standard input, which is read once: name data with --data",
+    "encode piped": "piped was trained on standard input",
     "encode small --layer 3": "the hidden layers of this machine are numbered from 1 to 2: choose one of them, not 3",
     "encode small --layer 0": "choose one of them, not 0",
     "encode small --data bars": "data layer has 4 units, the patterns have 16",

@@ -58,6 +58,15 @@ def test_grassberger_numbers():
     assert np.allclose(grassberger(399)[1:], psi(n) + (-1.0) ** n / 2 * (psi((n + 1) / 2) - psi(n / 2)))
 
 
+@pytest.mark.parametrize("codes, sizes", [(np.arange(80) % 3 + 3, 8), (np.append(np.arange(79), 0), 10**6), (np.arange(400) % 8, None)])
+def test_no_interval_has_more_codes_than_there_are_rows_or_states(codes, sizes):
+    """Bits, a stated size, and a space so large that only the rows are a bound."""
+    codes = codes if sizes else codes[:, None] >> np.arange(3) & 1
+    seen = collapse_report(codes, sizes=sizes).query("measure == 'codes'")
+    assert len(seen) >= 4 and (seen.low <= seen.value).all() and (seen.value <= seen.high).all()
+    assert (seen.high <= np.minimum(seen.rows, sizes or 8) + 1e-9).all()
+
+
 def test_a_new_code_has_a_chance_not_below_zero():
     """Where every code has been seen twice, the interval of its estimate would reach below."""
     new = whole(collapse_report(np.arange(80) // 2, sizes=64), "new")

@@ -303,7 +303,14 @@ def test_memory_that_torch_does_not_get_is_one_sentence(monkeypatch):
 
 
 def test_what_the_system_says_is_said_without_numbers(monkeypatch):
-    assert refusal(failing(monkeypatch, PermissionError(13, "Permission denied", "run/x"))) == "helmholtz-mim: run/x: Permission denied"
+    said = refusal(failing(monkeypatch, PermissionError(13, "Permission denied", "run/x")))
+    assert said == "helmholtz-mim: run/x cannot be used (Permission denied): choose a place that is there and that you may read and write"
+    assert refusal(failing(monkeypatch, OSError(28, "No space left on device"))) == "helmholtz-mim: No space left on device"
+
+
+def test_an_engine_is_named_as_on_a_line(folder):
+    line = "train --sizes 12 3 --seeds 1 --epochs 1 --precision double --engine batched --out run"
+    assert refusal(line.split()).endswith("single precision: use --engine torch")
 
 
 OURS = [KeyError("x"), TypeError("x"), RuntimeError("shapes"), ImportError("x", name="x"), ModuleNotFoundError("x", name="x")]

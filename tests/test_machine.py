@@ -201,6 +201,13 @@ def test_what_is_no_file_is_refused(path, tmp_path):
         load(tmp_path / path)
 
 
+def test_a_folder_with_a_machine_names_the_file(tmp_path):
+    save(HelmholtzMachine((4, 2)), tmp_path / "machine.safetensors")
+    with pytest.raises(ValueError, match=rf"{tmp_path} is a folder: name the file in it, {tmp_path}/machine.safetensors"):
+        load(tmp_path)
+    assert load(tmp_path / "machine.safetensors").sizes == (4, 2)
+
+
 def test_a_newer_file_asks_for_an_upgrade(saved):
     with pytest.raises(ValueError, match="newer helmholtz_mim: upgrade"):
         load(changed(saved[1], dict(version="9")))

@@ -128,6 +128,15 @@ def test_counts_are_an_epoch_and_weights_are_not():
     assert found.bits.tolist() == [[0, 1], [1, 1]] and found.weights.tolist() == [0.3, 0.7]
 
 
+def test_of_two_columns_of_weights_one_has_to_be_named():
+    Path("mine.csv").write_text("a,b,count,weight\n0,1,3,1\n1,1,1,0\n")
+    for read in (Patterns.read, read_gaps):
+        with pytest.raises(ValueError, match=r"mine.csv has columns called weight and count: say which one holds .* \(--weights\)"):
+            read("mine.csv")
+    patterns = Patterns.read("mine.csv", weights="weight", threshold=0.5)
+    assert patterns.units == 3 and patterns.weights.tolist() == [1, 0]
+
+
 def test_the_same_pattern_twice_counts_twice():
     Path("mine.csv").write_text("0,1\n0,1\n1,1\n")
     assert Patterns.read("mine.csv").entropy == pytest.approx(Patterns([[0, 1], [1, 1]], [2, 1]).entropy)

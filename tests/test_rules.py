@@ -25,6 +25,7 @@ from helmholtz_mim import (
     up,
     well_formed,
 )
+from helmholtz_mim.machine import NotFinite
 from helmholtz_mim.rule import Rule, phases
 from helmholtz_mim.rules.categorical import (
     CategoricalMIM,
@@ -317,6 +318,22 @@ def test_a_pattern_of_another_shape_is_not_stretched(decide, every, engine):
     machine, run = HelmholtzMachine((8, 5, 2), replicas=2).float(), torch.Generator().manual_seed(0)
     with pytest.raises(ValueError, match=r"a rule decided (\(1, 4, 5\)|None) for layer 1: return bits shaped as p, \(2, 4, 5\)"):
         train(machine, RHYTHMS, TrainConfig(4, batch=4, every=every), allocate=decide, engine=engine, generator=run)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("engine", ["torch", "batched"])
+@pytest.mark.parametrize("decide", [lambda layer, p, u: p, lambda layer, p, u: 3 * p, lambda layer, p, u: p * math.nan])
+def test_what_is_no_bit_is_not_learnt(decide, every, engine):
+    machine, run = HelmholtzMachine((8, 5, 2), replicas=2).float(), torch.Generator().manual_seed(0)
+    with pytest.raises(ValueError, match=r"a rule decided (\d\.\d+|nan) for a unit of layer 1: return zeros and ones"):
+        train(machine, RHYTHMS, TrainConfig(4, batch=4, every=every), allocate=decide, engine=engine, generator=run)
+
+
+@pytest.mark.parametrize("engine", ["torch", "batched"])
+def test_a_rule_is_not_blamed_for_weights_that_are_no_numbers(engine):
+    machine, run = HelmholtzMachine((8, 5, 2), replicas=2).float(), torch.Generator().manual_seed(0)
+    with pytest.raises(NotFinite, match="train again from the start with a smaller lr"):
+        train(machine, RHYTHMS, TrainConfig(9, lr=3e38, every=1), allocate=lambda layer, p, u: p.round(), engine=engine, generator=run)
 
 
 def test_rules_that_need_the_batch_say_so():

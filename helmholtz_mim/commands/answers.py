@@ -60,6 +60,11 @@ def trained_on(path: Path) -> Source:
         raise ValueError(
             f"{path} does not say what it was trained on: name it with --data"
         )
+    if notes["data"] == "-":
+        raise ValueError(
+            f"{path} was trained on standard input, which is read once: "
+            "name data with --data"
+        )
     return Source(**{f.name: notes[f.name] for f in fields(Source) if f.name in notes})
 
 # %% ../../nbs/63_answers.ipynb #a-04s

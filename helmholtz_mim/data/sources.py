@@ -72,8 +72,14 @@ def _with_weights(
                 f"{_name(path)} has no column {shown(name)}: name one of its own, "
                 f"which are {shown(', '.join(map(str, table)))}"
             )
-    known = (name for name in WEIGHTS if name in table.columns)
-    weights = next(known, None) if weights is None else weights
+    if weights is None:
+        known = [c for c in WEIGHTS if c in table.columns and c != split]
+        if len(known) > 1:
+            raise ValueError(
+                f"{_name(path)} has columns called {' and '.join(known)}: "
+                "say which one holds the weights (--weights)"
+            )
+        weights = next(iter(known), None)
     if not len(table.columns.difference([weights, split])):
         raise ValueError(f"{_name(path)} has no column of units: give it some")
     return table, weights

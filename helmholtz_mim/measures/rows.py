@@ -174,10 +174,10 @@ def usage(
     yield entropy
     note = "e^H, rows without end"
     yield _row("perplexity", part, rows, np.exp(entropy[3:6]), note)
-    yield from _dependence(code, part, states, counts, new[2] - new[0])
+    yield from _dependence(code, part, states, counts, new[2] - new[0], log_size)
 
 
-def _dependence(code, part, states, counts, doubt):
+def _dependence(code, part, states, counts, doubt, log_size):
     from scipy.special import ndtri, stdtrit
 
     rows, share = len(states), counts[0] / len(states)
@@ -185,8 +185,10 @@ def _dependence(code, part, states, counts, doubt):
     note = "share of the commonest code"
     yield _row("top", part, rows, (share.max(), low.max(), high.max()), note)
     for n in (rows >> k for k in range(rows.bit_length()) if rows >> k >= 8):
-        seen = expected_distinct(counts, n)
-        yield _around("codes", part, n, seen, more=doubt * n, note="seen in these rows")
+        seen, most = expected_distinct(counts, n), min(n, np.exp(min(log_size, 40)))
+        found = _around("codes", part, n, seen, more=doubt * n)
+        high = max(found[3], min(found[5], most))
+        yield (*found[:5], high, "seen in these rows")
         found = batch_perplexities(states, n)
         if len(found) >= 8:
             error = found.std(ddof=1) / len(found) ** 0.5
