@@ -287,6 +287,14 @@ def test_compiled_passes_are_those_of_torch(shape, generator, monkeypatch):
     assert coins(elsewhere, s, u := uniform_numbers()(shape).double()) and coins(tossed, s, u)
 
 
+def test_no_error_is_too_small_for_a_product():
+    """Logits at which probabilities, or their errors by weight, would be subnormal: processors multiply those many times more slowly."""
+    s = torch.linspace(-110, 110, 3001).reshape(1, -1)
+    error = batched.miss_(s.clone(), torch.zeros_like(s), torch.full((1,), 1e-3))
+    assert not ((error != 0) & (error.abs() < torch.finfo(torch.float32).tiny)).any()
+    assert_close(error.double(), 1e-3 * s.double().sigmoid(), rtol=1e-5, atol=1e-37)
+
+
 def test_what_is_not_a_number_stays_none(generator):
     s = torch.tensor([[float("nan"), 200.0, -200.0]])
     error = batched.miss_(s, torch.zeros(1, 3), torch.ones(1))[0]

@@ -20,9 +20,10 @@ from helmholtz_mim import Checkpoint, EarlyStopping, TrainConfig, ais_log_likeli
 from helmholtz_mim.cli import main
 from helmholtz_mim.commands.folder import Following
 from helmholtz_mim.engines.rows import asked_of_a_rank
-from helmholtz_mim.engines.spread import bits_sent, gradients_sent
+from helmholtz_mim.engines import spread
+from helmholtz_mim.engines.spread import bits_sent, gradients_sent, pack, unpack
 from helmholtz_mim.measures.likelihood import rungs
-from helmholtz_mim.ranks import Ranks, grid, jointly, together
+from helmholtz_mim.ranks import Ranks, jointly, side_by_side, together
 from helmholtz_mim.rules.factorial import soft_mean
 from helmholtz_mim.training import losses
 
@@ -126,13 +127,24 @@ def learn_together(cuts=CUTS):
                 with pytest.raises(ValueError, match="start all of them with the same command"):
                     train(one, patterns(), TrainConfig(1, batch=40), engine=engine, generator=torch.Generator().manual_seed(2))
         if "grid" in cuts:
-            beside = grid(ranks, 2)[0].group._get_backend(torch.device("cpu"))
+            beside = side_by_side(ranks, 2)[0].group._get_backend(torch.device("cpu"))
             assert beside.options._timeout.total_seconds() == 60, "nobody waits half an hour for a rank that has stopped"
             os.environ["LOCAL_WORLD_SIZE"] = "1" if ranks.rank else "2"
             with pytest.raises(NotApplicable, match="make no grid: start as many on every computer"):
                 trained("plain", "grid")
         if ranks.rank == 0:
             torch.save(found, "found.pt")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 8), (5, 17), (2, 64)])
+def test_bits_are_packed_alike_on_a_device(shape, monkeypatch):
+    bits = (torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    packed = pack(bits)
+    monkeypatch.setattr(spread, "here", lambda t: False)
+    assert torch.equal(pack(bits), packed)
+    for where in (True, False):
+        monkeypatch.setattr(spread, "here", lambda t, where=where: where)
+        assert torch.equal(unpack(packed, shape[1]), bits.to(torch.uint8))
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -30,6 +30,9 @@ from ..streams import splitmix64
 # %% ../../nbs/50_spread.ipynb #sp-08
 def pack(bits: Tensor) -> Tensor:
     "Zeros and ones `(rows, units)` as bytes of eight units each, filled up with zeros."
+    if here(bits):
+        own = bits.numpy().astype(bool)
+        return torch.from_numpy(np.packbits(own, axis=-1, bitorder="little"))
     bits = torch.nn.functional.pad(bits, (0, -bits.shape[-1] % 8)).to(torch.uint8)
     places = torch.arange(8, dtype=torch.uint8, device=bits.device)
     return (bits.unflatten(-1, (-1, 8)) << places).sum(-1, dtype=torch.uint8)
@@ -37,6 +40,9 @@ def pack(bits: Tensor) -> Tensor:
 
 def unpack(packed: Tensor, units: int) -> Tensor:
     "So many zeros and ones of every row; the inverse of `pack`."
+    if here(packed):
+        own = packed.numpy()
+        return torch.from_numpy(np.unpackbits(own, -1, units, bitorder="little"))
     places = torch.arange(8, dtype=torch.uint8, device=packed.device)
     return (packed.unsqueeze(-1) >> places & 1).flatten(-2)[..., :units]
 
