@@ -65,7 +65,7 @@ def free_port():
 
 def as_rank(place, folder, work, arguments):
     """Work as that rank, in a folder; what it says goes to a file by its number."""
-    os.environ.update(place, MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo", OMP_NUM_THREADS="1")
+    os.environ.update(place, MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo", OMP_NUM_THREADS="1", COLUMNS="100")
     os.chdir(folder)
     torch.set_num_threads(1)
     with open(place["RANK"] + ".txt", "w") as said, redirect_stdout(said), redirect_stderr(said):
@@ -361,8 +361,9 @@ def test_what_is_wrong_with_one_rank_is_said_by_that_one(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_ranks_answer_as_one(tmp_path, capsys):
+def test_ranks_answer_as_one(tmp_path, capsys, monkeypatch):
     """What two ranks print together is what one prints, but for the last digit; only the first one speaks."""
+    monkeypatch.setenv("COLUMNS", "100")
     save(machine((64, 20, 10)), tmp_path / "machine.safetensors")
     for line in (["report", "--samples", "400"], ["evaluate", "--particles", "50", "--count", "90"]):
         line += [str(tmp_path / "machine.safetensors"), "--data", "digits"]
