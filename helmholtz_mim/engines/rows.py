@@ -140,7 +140,7 @@ def asked_of_a_rank(
     sizes: Sequence[int], batch: int, units: int = 1, rows: int = 1
 ) -> tuple[float, float, int, float]:
     """Of each of units × rows ranks in a step with as many dreams as data:
-    multiplications, units to decide, messages to wait for, and bytes to send."""
+    multiplications, units to decide or unpack, messages to wait for, bytes to send."""
     share, weights = batch / rows, sum(a * b for a, b in pairwise(sizes))
     rounds = ceil(log2(units)), ceil(log2(rows))
     messages = (2 * len(sizes) - 1) * rounds[0] + 4 * rounds[1]
