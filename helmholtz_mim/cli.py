@@ -142,6 +142,8 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(128 + (heard or [signal.SIGINT])[0])
         except Exception as error:
             if words := _sentence(error):
-                said = hasattr(error, "__notes__") or (rank and not command)
+                from helmholtz_mim.ranks import SAID
+
+                said = SAID in getattr(error, "__notes__", ()) or (rank and not command)
                 sys.exit(1 if said else f"helmholtz-mim{who}: {words}")
             raise
